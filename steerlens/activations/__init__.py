@@ -1,0 +1,41 @@
+"""Where activations are read: sites, token selectors, extraction and its cache."""
+
+from steerlens.activations._extract import (
+    ActivationSource,
+    ContrastiveActivations,
+    ContrastiveMoments,
+    extract,
+    extract_moments,
+)
+from steerlens.activations._memory import shrinking_batches
+from steerlens.activations._rows import TextRow, batches, joined_rows
+from steerlens.activations._selectors import (
+    AllTokens,
+    AnswerToken,
+    FromIndex,
+    LastToken,
+    PromptTokens,
+    SpanTokens,
+    TokenSelector,
+)
+from steerlens.activations._site import Site
+
+__all__ = [
+    "ActivationSource",
+    "AllTokens",
+    "AnswerToken",
+    "ContrastiveActivations",
+    "ContrastiveMoments",
+    "FromIndex",
+    "LastToken",
+    "PromptTokens",
+    "Site",
+    "SpanTokens",
+    "TextRow",
+    "TokenSelector",
+    "batches",
+    "extract",
+    "extract_moments",
+    "joined_rows",
+    "shrinking_batches",
+]

@@ -1,0 +1,59 @@
+"""Texts as rows of token ids, with the border between prompt and continuation."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from steerlens.errors import ConceptError
+from steerlens.models import LensModel
+
+
+@final
+@dataclass(frozen=True)
+class TextRow:
+    """Token ids of one text, of which the first ``n_prompt`` are the prompt."""
+
+    ids: tuple[int, ...]
+    n_prompt: int
+
+
+def joined_rows(
+    model: LensModel, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
+) -> list[tuple[TextRow, ...]]:
+    """Tokenise each prompt with each of its continuations.
+
+    Prompt and continuation are tokenised together, as the model would read them, and the border is put after the
+    longest prefix that they all share with the prompt alone: where a tokenizer merges across the border, all
+    continuations of a prompt are still compared after the same tokens.
+
+    Raises:
+        ConceptError: If a continuation adds no token.
+    """
+    texts = [prompt + c for prompt, cs in zip(prompts, continuations, strict=True) for c in ("", *cs)]
+    encoded = iter(model._encode_all(texts, None))
+    rows = []
+    for prompt, cs in zip(prompts, continuations, strict=True):
+        alone = next(encoded)
+        whole = [next(encoded) for _ in cs]
+        n_prompt = min(_common(alone, ids) for ids in whole)
+        for c, ids in zip(cs, whole, strict=True):
+            if len(ids) <= n_prompt:
+                raise ConceptError(f"The continuation {c!r} adds no token to the prompt {prompt!r}. Lengthen it.")
+        rows.append(tuple(TextRow(tuple(ids), n_prompt) for ids in whole))
+    return rows
+
+
+def batches(rows: Iterable[int], lengths: Sequence[int], *, tokens: int) -> Iterator[list[int]]:
+    """Rows grouped by length, shortest first, so that rows × longest stays within ``tokens`` (one row at least)."""
+    batch: list[int] = []
+    for row in sorted(rows, key=lambda i: lengths[i]):
+        if batch and (len(batch) + 1) * lengths[row] > tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

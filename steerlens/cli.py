@@ -1,0 +1,222 @@
+"""The command line: every command is a few lines over the library."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from steerlens.errors import OptionError, SteerlensError
+
+if TYPE_CHECKING:
+    from steerlens.activations import Site
+    from steerlens.evaluation import Comparison, FittedMaps
+    from steerlens.maps import SteeringMethod
+    from steerlens.models import LensModel
+
+DEMO_LAYERS = "12,16,20,24"
+DEMO_STRENGTHS = "-1,-0.5,0,0.5,1,2,4"
+DEMO_PROMPTS = ("The film was", "I went to the new restaurant and", "My honest opinion of this hotel:")
+
+app = typer.Typer(
+    name="steerlens",
+    help="Does steering really work here, and why? Compare steering maps on language models, fairly.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+ModelName = Annotated[str, typer.Option("--model", help="Hub name, folder, .gguf file, or a name from `steerlens models`.")]
+ConceptName = Annotated[str, typer.Option("--concept", help="Built-in concept or a file; see `steerlens concepts`.")]
+Layers = Annotated[str, typer.Option("--layers", help="Blocks whose output is steered, such as 8,14,20; `all` for every block.")]
+MapNames = Annotated[str, typer.Option("--maps", help="Methods, comma-separated; `all` for the ladder.")]
+Strengths = Annotated[str, typer.Option("--strengths", help="Grid of strengths, with 0 and 1 in it.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for report, records and maps.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or float64.")]
+Device = Annotated[str, typer.Option("--device", help="Where the model runs, such as cpu or cuda.")]
+Budget = Annotated[float, typer.Option("--budget", help="KL on neutral text, nats per token, at which effects are compared.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of splits, bootstrap and random directions.")]
+MaxPairs = Annotated[int, typer.Option("--max-pairs", help="Use at most this many pairs of each split; 0 for all.")]
+
+
+@app.command()
+def demo(out: Out = Path("steerlens-demo"), seed: Seed = 0) -> None:
+    """Compare the ladder of maps on sentiment in SmolLM2-135M and write a report."""
+    compare(
+        model="smollm2-135m-instruct",
+        concept="sentiment",
+        layers=DEMO_LAYERS,
+        strengths=DEMO_STRENGTHS,
+        out=out,
+        seed=seed,
+        prompts=list(DEMO_PROMPTS),
+    )
+
+
+@app.command()
+def compare(
+    model: ModelName,
+    concept: ConceptName,
+    layers: Layers = "all",
+    maps: MapNames = "all",
+    strengths: Strengths = "-1.5,-1,-0.5,0,0.5,1,1.5,2,3,4",
+    out: Out = Path("steerlens-compare"),
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    budget: Budget = 0.1,
+    n_random: Annotated[int, typer.Option("--random", help="Random directions per chosen layer, as control.")] = 20,
+    seed: Seed = 0,
+    max_pairs: MaxPairs = 0,
+    prompts: Annotated[list[str] | None, typer.Option("--prompt", help="A text to continue; may be repeated.")] = None,
+) -> None:
+    """Compare steering methods on a concept at one budget of side effects, and write a report."""
+    from steerlens.concepts import load_concept
+    from steerlens.evaluation import ComparisonPlan, run_comparison
+    from steerlens.models import load_model
+
+    methods, grid = _methods(maps), _numbers(strengths, "--strengths")
+    split = load_concept(concept).split(seed=seed)
+    fit, select, test = ((part[:max_pairs] if max_pairs else part) for part in split)
+    lens = load_model(model, dtype=dtype, device=device)
+    plan = ComparisonPlan(
+        sites=_sites(layers, lens),
+        methods=methods,
+        strengths=tuple(sorted(set(grid))),
+        budget=budget,
+        n_random=n_random,
+        prompts=tuple(prompts or ()),
+        seed=seed,
+    )
+    comparison, fitted = run_comparison(lens, fit, test, plan, select=select, command=_command())
+    _say(_save(comparison, fitted, out))
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="Folder written by `steerlens demo` or `steerlens compare`.")]) -> None:
+    """Write the report of a finished comparison again."""
+    from steerlens.evaluation import Comparison
+    from steerlens.reports import write_report
+
+    _say(write_report(Comparison.load(folder), folder))
+
+
+@app.command()
+def models(name: Annotated[str | None, typer.Argument(help="Describe this model without loading its weights.")] = None) -> None:
+    """List the models that can be loaded here, or describe one."""
+    from steerlens.models import describe, model_catalogue
+
+    if name is not None:
+        Console().print(str(describe(name)), highlight=False, markup=False)
+        return
+    rows = model_catalogue()
+    _table("Models", ("name", "from", "parameters", "float32", "bfloat16", "loads here"), [row.cells for row in rows])
+
+
+@app.command()
+def concepts() -> None:
+    """List the built-in concept data sets."""
+    from steerlens.concepts import concept_summaries
+
+    rows = [(s.name, str(s.n_pairs), str(s.n_groups), s.licence, s.description) for s in concept_summaries()]
+    _table("Concepts", ("name", "pairs", "groups", "licence", "what"), rows)
+
+
+@app.command()
+def maps() -> None:
+    """List the steering methods."""
+    from steerlens.maps import LADDER, method_family, method_name
+
+    rows = [(method_name(m), method_family(m), (type(m).__doc__ or "").splitlines()[0]) for m in LADDER]
+    _table("Steering methods", ("name", "family", "what"), rows)
+
+
+def main() -> None:
+    """Entry point: the library's errors become one line and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except SteerlensError as error:
+        Console(stderr=True).print(f"steerlens: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("steerlens: stopped by Ctrl-C. Run the same command to start again.")
+        sys.exit(130)
+
+
+def _save(comparison: "Comparison", fitted: "FittedMaps", out: Path) -> Path:
+    """Tables, chosen maps and report; the path of the report."""
+    from steerlens.maps import save_map
+    from steerlens.reports import write_report
+
+    comparison.save(out)
+    facts = comparison.provenance
+    chosen = set(zip(comparison.headline["method"], comparison.headline["site"], strict=True))
+    for (site, name), steering_map in fitted.items():
+        if (name, site.hook_name) in chosen:
+            provenance = {
+                "model": facts.model["name"],
+                "revision": facts.model["revision"],
+                "site": site.hook_name,
+                "tokens": repr(site.tokens),
+                "method": name,
+                "concept": facts.concept["name"],
+                "fit_fingerprint": facts.concept["fit_fingerprint"],
+                "fit_pairs": facts.concept["fit_pairs"],
+            }
+            save_map(steering_map, out / "maps" / f"{name.partition('(')[0]}-{site.layer}", provenance=provenance)
+    return write_report(comparison, out)
+
+
+def _methods(names: str) -> "tuple[SteeringMethod, ...]":
+    from steerlens.maps import LADDER, method_by_name
+
+    return LADDER if names == "all" else tuple(method_by_name(n) for n in _words(names))
+
+
+def _sites(layers: str, model: "LensModel") -> "tuple[Site, ...]":
+    from steerlens.activations import Site
+
+    numbers = range(model.n_layers) if layers == "all" else _whole_numbers(layers, "--layers")
+    outside = [n for n in numbers if not 0 <= n < model.n_layers]
+    if outside:
+        raise OptionError(f"{model.name!r} has blocks 0 to {model.n_layers - 1}, but --layers asks for {outside[0]}.")
+    return tuple(Site.resid_post(n) for n in dict.fromkeys(numbers))
+
+
+def _words(text: str) -> list[str]:
+    return [w.strip() for w in text.split(",") if w.strip()]
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    try:
+        return [float(w) for w in _words(text)]
+    except ValueError:
+        raise OptionError(f"{option} takes numbers separated by commas, such as 0,0.5,1, but got {text!r}.") from None
+
+
+def _whole_numbers(text: str, option: str) -> list[int]:
+    try:
+        return [int(w) for w in _words(text)]
+    except ValueError:
+        raise OptionError(f"{option} takes whole numbers separated by commas, such as 8,14, but got {text!r}.") from None
+
+
+def _table(title: str, columns: tuple[str, ...], rows: "list[tuple[str, ...]]") -> None:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*[escape(cell) for cell in row])
+    Console().print(table)
+
+
+def _command() -> str:
+    return "steerlens " + shlex.join(sys.argv[1:])
+
+
+def _say(path: Path) -> None:
+    """The path alone on the last line, never wrapped."""
+    print(path, flush=True)

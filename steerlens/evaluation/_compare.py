@@ -1,0 +1,312 @@
+"""One question, put fairly: which family of steering maps does most at one budget of side effects?"""
+
+import os
+import platform
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, final
+
+import pandas as pd
+
+from steerlens.activations import ContrastiveActivations, Site, extract
+from steerlens.concepts import ConceptDataset
+from steerlens.errors import OptionError
+from steerlens.evaluation._comparison import Comparison, Generation, Provenance
+from steerlens.evaluation._measure import Arm, Measured, measure
+from steerlens.evaluation._neutral import neutral_texts
+from steerlens.evaluation._tables import best_site, contrast_frame, headline_frame, record_frame, sample_frame
+from steerlens.interventions import steer
+from steerlens.maps import LADDER, SteeringMap, SteeringMethod, method_family, method_name, random_direction
+from steerlens.models import LensModel
+from steerlens.progress import progress
+
+STRENGTHS = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+KL_BUDGET = 0.1
+"""Nats per token of neutral text: what steering may cost before its effect is compared."""
+
+FittedMaps = dict[tuple[Site, str], SteeringMap]
+
+
+@final
+@dataclass(frozen=True)
+class ComparisonPlan:
+    """How a comparison is made, apart from model and data.
+
+    Args:
+        sites: Where methods may act; of several, one is chosen on the selection half.
+        methods: What is compared.
+        strengths: Grid; must include 0 and 1. Negative ones are left out for maps without a reverse.
+        budget: KL on neutral text, nats per token, at which effects are compared.
+        n_random: Random directions at the chosen site, each as long as the mean shift there.
+        prompts: Texts to continue, unsteered and steered at the budget.
+        seed: Of bootstrap and random directions.
+    """
+
+    sites: tuple[Site, ...]
+    methods: tuple[SteeringMethod, ...] = LADDER
+    strengths: tuple[float, ...] = STRENGTHS
+    budget: float = KL_BUDGET
+    n_random: int = 20
+    prompts: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.sites or not self.methods:
+            raise OptionError("A comparison needs at least one site and one method.")
+        names = [method_name(m) for m in self.methods]
+        if len(set(names)) < len(names):
+            raise OptionError(f"Methods must differ, but got {', '.join(names)}.")
+        if not {0.0, 1.0} <= set(self.strengths):
+            raise OptionError(f"Strengths must include 0 and 1, but got {list(self.strengths)}.")
+        if not 0 < self.budget < float("inf"):
+            raise OptionError(f"A KL budget must be positive and finite (nats per token), but got {self.budget}.")
+        if self.n_random < 0:
+            raise OptionError(f"n_random must not be negative, but got {self.n_random}.")
+
+    @property
+    def upward(self) -> tuple[float, ...]:
+        """Strengths from 0 upwards, ascending."""
+        return tuple(sorted({float(s) for s in self.strengths if s >= 0}))
+
+
+def compare(
+    model: LensModel,
+    fit: ConceptDataset,
+    test: ConceptDataset,
+    *,
+    site: Site | None = None,
+    sites: Iterable[Site] = (),
+    select: ConceptDataset | None = None,
+    methods: Sequence[SteeringMethod] = LADDER,
+    strengths: Sequence[float] = STRENGTHS,
+    budget: float = KL_BUDGET,
+    n_random: int = 20,
+    neutral: Sequence[str] | None = None,
+    prompts: Sequence[str] = (),
+    seed: int = 0,
+    command: str = "",
+) -> Comparison:
+    """Compare steering methods at one budget of side effects, on held-out pairs, beside random directions.
+
+    Maps are fitted on ``fit``. All methods are compared at one site; among several, it is the one where their mean
+    effect at the budget is largest on ``select``. There they are measured once on ``test``, with other neutral texts.
+    Effects are changes of log-odds in nats.
+
+    Args:
+        model: What to steer.
+        fit: Pairs to fit on.
+        test: Pairs to report on; must share no group with ``fit`` or ``select``.
+        site: The one site to steer at; or
+        sites: several, of which one is chosen on ``select``.
+        select: Pairs to choose sites on; needed with several sites.
+        methods: What to compare; see `steerlens.maps.LADDER`.
+        strengths: Grid of strengths, with 0 and 1 in it.
+        budget: KL on neutral text in nats per token at which effects are compared.
+        n_random: Random directions at the chosen site.
+        neutral: Neutral texts, at least ten; None takes the bundled ones.
+        prompts: Texts to continue, unsteered and steered at the budget.
+        seed: Of bootstrap and random directions.
+        command: What to print under "how to repeat it".
+
+    Raises:
+        OptionError: If an argument is out of range, or splits share a group.
+        SteerlensError: Whatever extraction, fitting or steering raises.
+    """
+    plan = ComparisonPlan(
+        sites=(*((site,) if site is not None else ()), *sites),
+        methods=tuple(methods),
+        strengths=tuple(sorted({float(s) for s in strengths})),
+        budget=budget,
+        n_random=n_random,
+        prompts=tuple(prompts),
+        seed=seed,
+    )
+    return run_comparison(model, fit, test, plan, select=select, neutral=neutral, command=command)[0]
+
+
+def run_comparison(
+    model: LensModel,
+    fit: ConceptDataset,
+    test: ConceptDataset,
+    plan: ComparisonPlan,
+    *,
+    select: ConceptDataset | None = None,
+    neutral: Sequence[str] | None = None,
+    command: str = "",
+) -> tuple[Comparison, FittedMaps]:
+    """`compare`, with the fitted maps as well, keyed by site and method name."""
+    started = time.monotonic()
+    _check_splits(fit, select, test, len(plan.sites))
+    texts = list(neutral) if neutral is not None else list(neutral_texts())
+    if len(texts) < 10:
+        raise OptionError(f"Side effects need at least 10 neutral texts, 5 for each half, but got {len(texts)}.")
+    activations = extract(model, fit, plan.sites)
+    maps = fit_maps(plan.methods, activations)
+    frames: list[pd.DataFrame] = []
+    site = plan.sites[0]
+    if select is not None and len(plan.sites) > 1:
+        on_select = _measure_all_sites(model, plan, maps, select, texts[0::2])
+        frames.append(record_frame(on_select, split="select", budget=plan.budget, seed=plan.seed))
+        site = best_site(on_select, plan.budget)
+    methods = [_arm(plan, m, site, maps, plan.strengths) for m in plan.methods]
+    arms = [*methods, *_random_arms(plan, activations[site])]
+    held_out = extract(model, test, [site])
+    measured = measure(model, arms, test.questions, texts[1::2], held_out)
+    chosen, random = measured[: len(methods)], measured[len(methods) :]
+    frames.append(record_frame(measured, split="test", budget=plan.budget, seed=plan.seed))
+    headline = headline_frame(chosen, random, budget=plan.budget, n_tried=len(plan.sites), seed=plan.seed)
+    comparison = Comparison(
+        provenance=_provenance(model, fit, select, test, plan, len(texts), command, time.monotonic() - started),
+        records=pd.concat(frames, ignore_index=True),
+        headline=headline,
+        contrasts=contrast_frame(chosen, budget=plan.budget, seed=plan.seed),
+        samples=sample_frame(chosen),
+        generations=_generations(model, plan, methods, headline),
+    )
+    return comparison, maps
+
+
+def fit_maps(methods: Sequence[SteeringMethod], activations: Mapping[Site, ContrastiveActivations]) -> FittedMaps:
+    """Every method at every site, from negative to positive."""
+    fitted: FittedMaps = {}
+    with progress(f"fit {len(methods)} methods", len(methods) * len(activations)) as advance:
+        for site, found in activations.items():
+            for method in methods:
+                fitted[site, method_name(method)] = method.fit(source=found.negative, target=found.positive)
+                advance(1)
+    return fitted
+
+
+def _measure_all_sites(
+    model: LensModel, plan: ComparisonPlan, maps: FittedMaps, select: ConceptDataset, texts: Sequence[str]
+) -> list[Measured]:
+    arms = [_arm(plan, method, site, maps, plan.upward) for site in plan.sites for method in plan.methods]
+    return measure(model, arms, select.questions, texts, extract(model, select, plan.sites))
+
+
+def _arm(
+    plan: ComparisonPlan, method: SteeringMethod, site: Site, maps: FittedMaps, strengths: tuple[float, ...]
+) -> Arm:
+    fitted = maps[site, method_name(method)]
+    usable = strengths if fitted.reverse is not None else plan.upward
+    return Arm(method_name(method), method_family(method), "method", site, fitted, usable)
+
+
+def _random_arms(plan: ComparisonPlan, found: ContrastiveActivations) -> list[Arm]:
+    """Random directions at the chosen site, as long as the mean difference of the fitting pairs there."""
+    norm = float((found.positive.double().mean(0) - found.negative.double().mean(0)).norm())
+    width = found.positive.shape[1]
+    return [
+        Arm(
+            f"random {i:02d}", "random", "random", found.site,
+            random_direction(width, norm=norm, seed=plan.seed * 10_000 + i), plan.upward,
+        )
+        for i in range(plan.n_random)
+    ]  # fmt: skip
+
+
+def _generations(
+    model: LensModel, plan: ComparisonPlan, methods: Sequence[Arm], headline: pd.DataFrame
+) -> tuple[Generation, ...]:
+    """Greedy continuations of every prompt: unsteered, and under each method at the strength that meets the budget."""
+    if not plan.prompts:
+        return ()
+    strengths = dict(zip(headline["method"], headline["strength"], strict=True))
+    found = []
+    with progress("write examples", len(methods) + 1) as advance:
+        for text, prompt in zip(model.generate(list(plan.prompts), max_new_tokens=30), plan.prompts, strict=True):
+            found.append(Generation(prompt, "unsteered", -1, 0.0, text))
+        advance(1)
+        for arm in methods:
+            with steer(model, {arm.site: arm.steering_map}, strength=strengths[arm.method]):
+                texts = model.generate(list(plan.prompts), max_new_tokens=30)
+            for text, prompt in zip(texts, plan.prompts, strict=True):
+                found.append(Generation(prompt, arm.method, arm.site.layer, float(strengths[arm.method]), text))
+            advance(1)
+    return tuple(found)
+
+
+def _check_splits(
+    fit: ConceptDataset, select: ConceptDataset | None, test: ConceptDataset, n_sites: int
+) -> None:
+    if n_sites > 1 and select is None:
+        raise OptionError(
+            f"Choosing among {n_sites} sites needs pairs to choose on. Pass select=, from dataset.split(seed=0), "
+            "or give one site."
+        )
+    parts = [("fit", fit), ("test", test)] + ([("select", select)] if select is not None else [])
+    for i, (a, first) in enumerate(parts):
+        for b, second in parts[i + 1 :]:
+            shared = set(first.groups) & set(second.groups)
+            if shared:
+                raise OptionError(
+                    f"{a} and {b} share {len(shared)} groups, such as {sorted(shared)[0]!r}, so what is fitted leaks "
+                    "into what is reported. Split by group: dataset.split(seed=0)."
+                )
+
+
+def _provenance(
+    model: LensModel,
+    fit: ConceptDataset,
+    select: ConceptDataset | None,
+    test: ConceptDataset,
+    plan: ComparisonPlan,
+    n_texts: int,
+    command: str,
+    seconds: float,
+) -> Provenance:
+    splits = {"fit": fit, "select": select, "test": test}
+    return Provenance(
+        question=(
+            f"Which family of steering maps moves {fit.name!r} most in {model.name}, at {plan.budget:g} nats of KL "
+            "per token of neutral text?"
+        ),
+        model=_model_facts(model),
+        concept={
+            "name": fit.name,
+            "description": fit.description,
+            "source": fit.source,
+            "licence": fit.licence,
+            **{f"{k}_pairs": len(v) for k, v in splits.items() if v is not None},
+            **{f"{k}_groups": len(v.groups) for k, v in splits.items() if v is not None},
+            **{f"{k}_fingerprint": v.fingerprint for k, v in splits.items() if v is not None},
+        },
+        settings={
+            "sites": [s.hook_name for s in plan.sites],
+            "tokens": repr(plan.sites[0].tokens),
+            "methods": [method_name(m) for m in plan.methods],
+            "strengths": list(plan.strengths),
+            "budget": plan.budget,
+            "n_random": plan.n_random,
+            "neutral_texts": n_texts,
+            "seed": plan.seed,
+        },
+        command=command,
+        environment=_environment(seconds),
+    )
+
+
+def _model_facts(model: LensModel) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "revision": model.revision,
+        "layers": model.n_layers,
+        "width": model.d_model,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "bos": model.add_bos,
+    }
+
+
+def _environment(seconds: float) -> dict[str, Any]:
+    packages = ("steerlens", "torch", "transformers", "transformer-lens")
+    return {
+        **{p: version(p) for p in packages},
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "seconds": round(seconds, 1),
+    }

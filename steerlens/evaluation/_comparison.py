@@ -1,0 +1,177 @@
+"""The outcome of a comparison of steering methods: tables, samples, and what they were made from."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, final
+
+import pandas as pd
+
+from steerlens.errors import ArtefactError
+
+SCHEMA = "steerlens/comparison/1"
+
+RECORD_COLUMNS = (
+    "split", "role", "family", "method", "site", "layer", "strength", "metric",
+    "value", "low", "high", "level", "n", "n_clusters", "interval",
+)  # fmt: skip
+"""One row is one estimate. ``role`` is ``method`` or ``random``; ``split`` is ``select`` or ``test``."""
+
+HEADLINE_COLUMNS = (
+    "family", "method", "site", "layer", "budget", "reached", "strength", "kl",
+    "effect", "effect_low", "effect_high", "n", "n_clusters",
+    "steerability", "steerability_low", "steerability_high",
+    "anti_slope", "anti_slope_low", "anti_slope_high",
+    "anti_unit", "anti_unit_low", "anti_unit_high",
+    "perplexity_ratio", "perplexity_ratio_low", "perplexity_ratio_high", "displacement",
+    "random_low", "random_high", "random_n", "z", "n_tried",
+)  # fmt: skip
+"""One row is one method at the site chosen for it on the selection half, measured on the test half."""
+
+CONTRAST_COLUMNS = ("method", "reference", "difference", "low", "high", "level", "n", "n_clusters")
+"""One row is the paired difference of two methods' effects at the same budget."""
+
+SAMPLE_COLUMNS = ("method", "family", "site", "layer", "question", "group", "side", "strength", "propensity")
+"""One row is one question under one method and strength, on the test half."""
+
+
+@final
+@dataclass(frozen=True)
+class Generation:
+    """A text the model wrote, steered (``strength`` ≠ 0) or not."""
+
+    prompt: str
+    method: str
+    layer: int
+    strength: float
+    text: str
+
+
+@final
+@dataclass(frozen=True)
+class Provenance:
+    """What a comparison was made from, and how to make it again.
+
+    Args:
+        question: The question in one sentence.
+        model: Facts of the model: name, revision, layers, width, parameters, dtype.
+        concept: Facts of the data: name, description, source, licence, fingerprint, pairs and groups per split.
+        settings: Sites, strengths, budget, seeds, number of random directions, token selector.
+        command: The shell command or call that repeats it.
+        environment: Versions, date, machine, seconds taken.
+    """
+
+    question: str
+    model: Mapping[str, Any]
+    concept: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    command: str
+    environment: Mapping[str, Any]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Steering methods compared at one budget of side effects.
+
+    ``records``, ``headline``, ``contrasts`` and ``samples`` are data frames with the columns named in this
+    module; effects are in nats (change of the log-odds of the positive over the negative continuation), KL in
+    nats per token of neutral text.
+    """
+
+    provenance: Provenance
+    records: pd.DataFrame
+    headline: pd.DataFrame
+    contrasts: pd.DataFrame
+    samples: pd.DataFrame
+    generations: tuple[Generation, ...] = field(default=())
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every estimate as one row, in long form (columns `RECORD_COLUMNS`)."""
+        return self.records.copy()
+
+    def plot(self) -> Any:
+        """Figure of propensity curves and of effect against KL; needs matplotlib."""
+        # By name, because evaluation lies below reports: see docs/design/2026-11-21-plotting-from-below.md
+        return import_module("steerlens.reports").draw_comparison(self)
+
+    def _repr_html_(self) -> str:
+        return str(import_module("steerlens.reports").comparison_html(self))
+
+    def __repr__(self) -> str:
+        best = self.headline.sort_values("effect", ascending=False).iloc[0]
+        return (
+            f"Comparison of {len(self.headline)} methods on {self.provenance.concept.get('name')!r} in "
+            f"{self.provenance.model.get('name')!r}; largest effect at the budget: {best['method']} "
+            f"{best['effect']:.3g} [{best['effect_low']:.3g}, {best['effect_high']:.3g}] nats"
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the tables as Parquet and the rest as ``comparison.json`` into ``folder``."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("records", "headline", "contrasts", "samples"):
+            getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False)
+        document = {
+            "schema": SCHEMA,
+            "provenance": asdict(self.provenance),
+            "generations": [asdict(g) for g in self.generations],
+        }
+        (folder / "comparison.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), "utf-8")
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Comparison":
+        """Read what `save` wrote.
+
+        Raises:
+            ArtefactError: If a file is missing, malformed, or of another schema.
+        """
+        folder = Path(folder)
+        document = _read_document(folder)
+        columns = {
+            "records": RECORD_COLUMNS,
+            "headline": HEADLINE_COLUMNS,
+            "contrasts": CONTRAST_COLUMNS,
+            "samples": SAMPLE_COLUMNS,
+        }
+        frames = {name: _read_frame(folder / f"{name}.parquet", wanted) for name, wanted in columns.items()}
+        try:
+            provenance = Provenance(**document["provenance"])
+            generations = tuple(Generation(**g) for g in document["generations"])
+        except (KeyError, TypeError) as error:
+            raise ArtefactError(
+                f"{folder / 'comparison.json'} lacks or misnames a field ({error}). Run the comparison again."
+            ) from None
+        return cls(provenance=provenance, generations=generations, **frames)
+
+
+def _read_document(folder: Path) -> dict[str, Any]:
+    path = folder / "comparison.json"
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ArtefactError(
+            f"{folder} has no comparison.json. Expected a folder written by `steerlens demo` or `steerlens compare`."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtefactError(f"{path} is not valid JSON ({error}). Run the comparison again.") from None
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        given = document.get("schema") if isinstance(document, dict) else type(document).__name__
+        raise ArtefactError(f"{path} has schema {given!r}, but this version of steerlens reads {SCHEMA!r}.")
+    return document
+
+
+def _read_frame(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise ArtefactError(f"{path} is missing. Run the comparison again.") from None
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{path} is not a readable Parquet file ({error}).") from None
+    missing = [c for c in columns if c not in frame.columns]
+    if missing:
+        raise ArtefactError(f"{path} lacks the columns {', '.join(missing)}. Run the comparison again.")
+    return frame

@@ -1,0 +1,131 @@
+"""Arms of a comparison: a map at a site over strengths, measured on questions and neutral text."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+import numpy.typing as npt
+
+from steerlens.activations import ContrastiveActivations, Site
+from steerlens.concepts import Question
+from steerlens.evaluation._reliability import DoseCurve
+from steerlens.evaluation._scores import UNSTEERED, score_neutral, score_questions
+from steerlens.interventions import Intervention
+from steerlens.maps import SteeringMap
+from steerlens.models import LensModel
+
+Array = npt.NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """One fitted map at one site, to be measured at several strengths (0 is always among them)."""
+
+    method: str
+    family: str
+    role: Literal["method", "random"]
+    site: Site
+    steering_map: SteeringMap
+    strengths: tuple[float, ...]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What an arm did, per strength and per question or neutral text. All log-probabilities in nats.
+
+    Args:
+        arm: What was measured.
+        questions: The questions, column by column.
+        propensity: log p(positive) − log p(negative), shape (strength, question).
+        propensity_per_token: The same with per-token means.
+        kl: KL from the unsteered model, summed over the tokens of each text, shape (strength, text).
+        nll: Negative log-likelihood likewise.
+        n_tokens: Scored tokens per text.
+        moved: ‖step‖ of each held-out source activation, shape (strength, pair).
+        norms: ‖x‖ of each held-out source activation.
+        pair_groups: Cluster of each held-out source activation.
+    """
+
+    arm: Arm
+    questions: tuple[Question, ...]
+    propensity: Array
+    propensity_per_token: Array
+    kl: Array
+    nll: Array
+    n_tokens: Array
+    moved: Array
+    norms: Array
+    pair_groups: tuple[str, ...]
+
+    @property
+    def groups(self) -> tuple[Hashable, ...]:
+        """The cluster of each question."""
+        return tuple(q.group for q in self.questions)
+
+    @property
+    def zero(self) -> int:
+        """Row of strength 0."""
+        return self.arm.strengths.index(0.0)
+
+    @property
+    def dose_curve(self) -> DoseCurve:
+        """Effect and cost from strength 0 upwards."""
+        rows = slice(self.zero, None)
+        return DoseCurve(
+            strengths=self.arm.strengths[rows],
+            change=self.propensity[rows] - self.propensity[self.zero],
+            groups=self.groups,
+            kl=self.kl[rows],
+            n_tokens=self.n_tokens,
+        )
+
+
+def measure(
+    model: LensModel,
+    arms: Sequence[Arm],
+    questions: Sequence[Question],
+    texts: Sequence[str],
+    held_out: Mapping[Site, ContrastiveActivations],
+) -> list[Measured]:
+    """Measure every arm on the same questions and texts; each batch of text runs once unsteered for all of them.
+
+    Args:
+        model: What to steer.
+        arms: What to try.
+        questions: Scored under every arm and strength.
+        texts: Neutral text, for side effects.
+        held_out: Activations not used in fitting, for relative displacement.
+    """
+    interventions = [UNSTEERED]
+    at: dict[tuple[int, float], int] = {}
+    for a, arm in enumerate(arms):
+        for s in arm.strengths:
+            at[a, s] = 0 if s == 0 else len(interventions)
+            if s != 0:
+                interventions.append(Intervention({arm.site: arm.steering_map}, s))
+    scores = score_questions(model, questions, interventions)
+    neutral = score_neutral(model, texts, interventions)
+    propensity, per_token = scores.propensity.numpy(), scores.propensity_per_token.numpy()
+    measured = []
+    for a, arm in enumerate(arms):
+        rows = [at[a, s] for s in arm.strengths]
+        source = held_out[arm.site].negative.double()
+        moved = [arm.steering_map.step(source, strength=s).norm(dim=1).numpy() for s in arm.strengths]
+        measured.append(
+            Measured(
+                arm=arm,
+                questions=tuple(questions),
+                propensity=propensity[rows],
+                propensity_per_token=per_token[rows],
+                kl=neutral.kl.numpy()[rows],
+                nll=neutral.nll.numpy()[rows],
+                n_tokens=neutral.n_tokens.double().numpy(),
+                moved=np.stack(moved),
+                norms=source.norm(dim=1).numpy(),
+                pair_groups=held_out[arm.site].groups,
+            )
+        )
+    return measured

@@ -1,0 +1,154 @@
+"""From what was measured to tables of estimates."""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from steerlens.activations import Site
+from steerlens.evaluation._comparison import CONTRAST_COLUMNS, HEADLINE_COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
+from steerlens.evaluation._measure import Arm, Array, Measured
+from steerlens.evaluation._reliability import anti_steerable, contrast, steerability
+from steerlens.numerics import Estimate, bootstrap, cluster_mean
+
+
+def record_frame(measured: Sequence[Measured], *, split: str, budget: float, seed: int) -> pd.DataFrame:
+    """One row per arm, strength and metric."""
+    rows = [
+        _record(m.arm, split, strength, metric, estimate)
+        for m in measured
+        for strength, metric, estimate in _estimates(m, budget, seed, full=split == "test" and m.arm.role == "method")
+    ]
+    return pd.DataFrame(rows, columns=list(RECORD_COLUMNS))
+
+
+def _estimates(m: Measured, budget: float, seed: int, *, full: bool) -> Iterator[tuple[float, str, Estimate]]:
+    """Strength, metric and estimate; ``full`` adds what only the headline arms are asked for."""
+    for k, strength in enumerate(m.arm.strengths):
+        yield strength, "effect", cluster_mean(m.propensity[k] - m.propensity[m.zero], m.groups, seed=seed)
+        yield strength, "kl", _per_token(m, m.kl[k], seed)
+        if not full:
+            continue
+        per_token = m.propensity_per_token[k] - m.propensity_per_token[m.zero]
+        yield strength, "propensity", cluster_mean(m.propensity[k], m.groups, seed=seed)
+        yield strength, "effect_per_token", cluster_mean(per_token, m.groups, seed=seed)
+        yield strength, "perplexity_ratio", perplexity_ratio(m, k, seed=seed)
+        yield strength, "displacement", _displacement(m, k, seed)
+    at = m.dose_curve.at_budget(budget, seed=seed)
+    yield at.strength, "effect_at_budget", at.effect
+
+
+def perplexity_ratio(m: Measured, k: int, *, seed: int) -> Estimate:
+    """Perplexity of neutral text at the k-th strength over that of the unsteered model."""
+    extra = m.nll[k] - m.nll[m.zero]
+
+    def ratio(weights: Array) -> Array:
+        out: Array = np.exp((weights @ extra) / (weights @ m.n_tokens))
+        return out
+
+    return bootstrap(ratio, [range(len(extra))], seed=seed)
+
+
+def _per_token(m: Measured, per_text: Array, seed: int) -> Estimate:
+    return bootstrap(lambda w: (w @ per_text) / (w @ m.n_tokens), [range(len(per_text))], seed=seed)
+
+
+def _displacement(m: Measured, k: int, seed: int) -> Estimate:
+    """E‖step‖ / E‖x‖ over held-out source activations."""
+    return bootstrap(lambda w: (w @ m.moved[k]) / (w @ m.norms), [m.pair_groups], seed=seed)
+
+
+def headline_frame(
+    chosen: Sequence[Measured], random: Sequence[Measured], *, budget: float, n_tried: int, seed: int
+) -> pd.DataFrame:
+    """One row per method at its site, with the random directions of that site beside it."""
+    rows = []
+    for m in chosen:
+        at = m.dose_curve.at_budget(budget, seed=seed)
+        null = np.array([_point_effect(r, budget) for r in random if r.arm.site == m.arm.site])
+        anti = anti_steerable(m.propensity, m.arm.strengths, m.groups, seed=seed)
+        slope = cluster_mean(steerability(m.propensity, m.arm.strengths), m.groups, seed=seed)
+        nearest = int(np.abs(np.array(m.arm.strengths) - at.strength).argmin())
+        row: dict[str, Any] = {
+            "family": m.arm.family, "method": m.arm.method, "site": m.arm.site.hook_name, "layer": m.arm.site.layer,
+            "budget": budget, "reached": at.reached, "strength": at.strength, "kl": at.kl,
+            "n": at.effect.n, "n_clusters": at.effect.n_clusters, "n_tried": n_tried,
+            "displacement": float(np.interp(at.strength, m.arm.strengths, m.moved.mean(1) / m.norms.mean())),
+        }  # fmt: skip
+        for name, estimate in (
+            ("effect", at.effect),
+            ("steerability", slope),
+            ("anti_slope", anti.slope),
+            ("anti_unit", anti.unit),
+            ("perplexity_ratio", perplexity_ratio(m, nearest, seed=seed)),
+        ):
+            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        rows.append(row | _null(at.effect.value, null))
+    return pd.DataFrame(rows, columns=list(HEADLINE_COLUMNS))
+
+
+def _null(effect: float, null: Array) -> dict[str, Any]:
+    """Where the effect stands among random directions; NaN where there are too few to say."""
+    if len(null) < 2:
+        return {"random_low": np.nan, "random_high": np.nan, "random_n": len(null), "z": np.nan}
+    low, high = np.quantile(null, [0.025, 0.975])
+    spread = null.std(ddof=1)
+    z = (effect - null.mean()) / spread if spread > 0 else np.nan
+    return {"random_low": low, "random_high": high, "random_n": len(null), "z": z}
+
+
+def _point_effect(m: Measured, budget: float) -> float:
+    ones = np.ones((1, len(m.questions))), np.ones((1, len(m.n_tokens)))
+    return float(m.dose_curve.effect_at(budget, *ones)[0])
+
+
+def best_site(measured: Sequence[Measured], budget: float) -> Site:
+    """The site where the mean over methods of the effect at the budget is largest; the first of equals.
+
+    The mean, so that no family is compared at a place picked for another.
+    """
+    effects: dict[Site, list[float]] = {}
+    for m in measured:
+        effects.setdefault(m.arm.site, []).append(_point_effect(m, budget))
+    return max(effects, key=lambda site: float(np.mean(effects[site])))
+
+
+def contrast_frame(chosen: Sequence[Measured], *, budget: float, seed: int) -> pd.DataFrame:
+    """Every pair of methods: the later on the ladder minus the earlier."""
+    rows = []
+    for reference, method in combinations(chosen, 2):
+        d = contrast(method.dose_curve, reference.dose_curve, budget, seed=seed)
+        rows.append(
+            (method.arm.method, reference.arm.method, d.value, d.low, d.high, d.level, d.n, d.n_clusters)
+        )
+    return pd.DataFrame(rows, columns=list(CONTRAST_COLUMNS))
+
+
+def sample_frame(chosen: Sequence[Measured]) -> pd.DataFrame:
+    """One row per method, question and strength."""
+    frames = []
+    for m in chosen:
+        strengths, n = m.arm.strengths, len(m.questions)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "method": m.arm.method,
+                    "family": m.arm.family,
+                    "site": m.arm.site.hook_name,
+                    "layer": m.arm.site.layer,
+                    "question": np.tile(np.arange(n), len(strengths)),
+                    "group": [q.group for q in m.questions] * len(strengths),
+                    "side": [q.side for q in m.questions] * len(strengths),
+                    "strength": np.repeat(strengths, n),
+                    "propensity": m.propensity.ravel(),
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)[list(SAMPLE_COLUMNS)]
+
+
+def _record(arm: Arm, split: str, strength: float, metric: str, e: Estimate) -> tuple[Any, ...]:
+    where = (split, arm.role, arm.family, arm.method, arm.site.hook_name, arm.site.layer, strength, metric)
+    return (*where, e.value, e.low, e.high, e.level, e.n, e.n_clusters, e.method)

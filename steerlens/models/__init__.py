@@ -1,0 +1,65 @@
+"""Language models: where they come from, and the one door to a loaded one.
+
+`load_model` gives a `LensModel`, over a TransformerLens bridge in raw mode. Tokens travel as `TokenBatch`,
+with their mask; `LensModel.watch_frames` tells a hook which token each column of a forward pass is.
+`describe` and `model_catalogue` know sizes without loading anything.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from steerlens.models._cache import cache_home
+    from steerlens.models._catalogue import CatalogueRow, model_catalogue
+    from steerlens.models._describe import ModelDescription, describe
+    from steerlens.models._frames import FrameWatch, TokenFrame
+    from steerlens.models._lens_model import LensModel
+    from steerlens.models._resume import ResidualStart, residual_starts, resumed_logits
+    from steerlens.models._sources import load_model
+    from steerlens.models._tiny import random_model, tiny_config, tiny_model, tiny_tokenizer
+    from steerlens.models._tokens import PaddingSide, TokenBatch
+
+_HOME = {
+    "_cache": ("cache_home",),
+    "_catalogue": ("CatalogueRow", "model_catalogue"),
+    "_describe": ("ModelDescription", "describe"),
+    "_frames": ("FrameWatch", "TokenFrame"),
+    "_lens_model": ("LensModel",),
+    "_resume": ("ResidualStart", "residual_starts", "resumed_logits"),
+    "_sources": ("load_model",),
+    "_tiny": ("random_model", "tiny_config", "tiny_model", "tiny_tokenizer"),
+    "_tokens": ("PaddingSide", "TokenBatch"),
+}
+_WHERE = {name: file for file, names in _HOME.items() for name in names}
+
+__all__ = [
+    "CatalogueRow",
+    "FrameWatch",
+    "LensModel",
+    "ModelDescription",
+    "PaddingSide",
+    "ResidualStart",
+    "TokenBatch",
+    "TokenFrame",
+    "cache_home",
+    "describe",
+    "load_model",
+    "model_catalogue",
+    "random_model",
+    "residual_starts",
+    "resumed_logits",
+    "tiny_config",
+    "tiny_model",
+    "tiny_tokenizer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the file of a public name when the name is first used."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,64 @@
+"""Comparisons as figures, tables and one page to put in front of a colleague.
+
+The only part of steerlens that imports matplotlib. Each figure has two halves: ``prepare_*`` returns what is drawn,
+``draw_*`` puts it on axes.
+"""
+
+from steerlens.reports._answer import Answer, Finding, answer
+from steerlens.reports._budget import BudgetEffect, BudgetEffects, draw_budget_effects, prepare_budget_effects
+from steerlens.reports._contrasts import (
+    PairedContrast,
+    PairedContrasts,
+    draw_paired_contrasts,
+    prepare_paired_contrasts,
+)
+from steerlens.reports._figures import draw_comparison
+from steerlens.reports._frontier import Frontier, Frontiers, draw_effect_against_kl, prepare_effect_against_kl
+from steerlens.reports._layers import LayerProfile, LayerProfiles, draw_layer_profiles, prepare_layer_profiles
+from steerlens.reports._page import write_report
+from steerlens.reports._propensity import (
+    PropensityCurve,
+    PropensityCurves,
+    draw_propensity_curves,
+    prepare_propensity_curves,
+)
+from steerlens.reports._steerability import (
+    Steerabilities,
+    Steerability,
+    draw_steerability,
+    prepare_steerability,
+)
+from steerlens.reports._tables import comparison_html
+
+__all__ = [
+    "Answer",
+    "BudgetEffect",
+    "BudgetEffects",
+    "Finding",
+    "Frontier",
+    "Frontiers",
+    "LayerProfile",
+    "LayerProfiles",
+    "PairedContrast",
+    "PairedContrasts",
+    "PropensityCurve",
+    "PropensityCurves",
+    "Steerabilities",
+    "Steerability",
+    "answer",
+    "comparison_html",
+    "draw_budget_effects",
+    "draw_comparison",
+    "draw_effect_against_kl",
+    "draw_layer_profiles",
+    "draw_paired_contrasts",
+    "draw_propensity_curves",
+    "draw_steerability",
+    "prepare_budget_effects",
+    "prepare_effect_against_kl",
+    "prepare_layer_profiles",
+    "prepare_paired_contrasts",
+    "prepare_propensity_curves",
+    "prepare_steerability",
+    "write_report",
+]

@@ -1,0 +1,214 @@
+"""Tables of a report as HTML. Everything that comes from models, data or users is escaped here."""
+
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from steerlens.evaluation import Comparison, Generation
+from steerlens.reports._numbers import DASH, bounds, decimals_for, estimate, general, is_number, number, percent
+from steerlens.reports._palette import family_colour
+from steerlens.reports._select import chosen_records, ordered_headline
+
+_COLUMNS = (
+    ("Effect at the budget", "nats"),
+    ("Random directions", "nats, 95 % range"),
+    ("Steerability", "nats per strength"),
+    ("Anti-steerable", "slope ≤ 0"),
+    ("Anti-steerable", "wrong way at strength 1"),
+    ("Perplexity ratio", "steered / plain"),
+    ("Displacement", "‖Δx‖ / ‖x‖"),
+    ("Strength", "and its KL"),
+    ("n", "questions"),
+)
+
+
+def headline_table(comparison: Comparison) -> str:
+    """One row per method; on a narrow screen the style sheet turns each row into a card."""
+    rows = ordered_headline(comparison)
+    if rows.empty:
+        return "<p>No method was measured.</p>"
+    heads = "".join(
+        f'<th scope="col" role="columnheader">{name} <span class="unit">{unit}</span></th>' for name, unit in _COLUMNS
+    )
+    body = "\n".join(_headline_row(comparison, row) for _, row in rows.iterrows())
+    return (
+        '<table class="headline stack" role="table"><caption>Each method at the site chosen for it, measured once on '
+        "the test half. Square brackets are intervals.</caption>"
+        f'<thead role="rowgroup"><tr role="row"><th scope="col" role="columnheader">Method</th>{heads}</tr></thead>'
+        f'<tbody role="rowgroup">{body}</tbody></table>'
+    )
+
+
+def _headline_row(comparison: Comparison, row: pd.Series) -> str:
+    n = f"n = {_count(row['n'])} questions in {_count(row['n_clusters'])} groups"
+    mark = "" if row["reached"] else '<span class="mark" title="the budget was never reached">†</span>'
+    cells = (
+        _spread(estimate(row["effect"], row["effect_low"], row["effect_high"]), mark),
+        _random(row),
+        _spread(estimate(row["steerability"], row["steerability_low"], row["steerability_high"])),
+        _spread(percent(row["anti_slope"], row["anti_slope_low"], row["anti_slope_high"])),
+        _spread(percent(row["anti_unit"], row["anti_unit_low"], row["anti_unit_high"])),
+        _spread(
+            estimate(row["perplexity_ratio"], row["perplexity_ratio_low"], row["perplexity_ratio_high"]),
+        ),
+        _spread(displacement(comparison, row)),
+        f'<span class="value">{general(row["strength"])}{mark}</span> <small>KL {general(row["kl"])}</small>',
+        f'<span class="value">{_count(row["n"])}</span> <small>{_count(row["n_clusters"])} groups</small>',
+    )
+    texts, rows_ = (_origin(comparison, row["method"], m) for m in ("perplexity_ratio", "displacement"))
+    titles = (n, f"{_count(row['random_n'])} random directions", n, n, n, texts, rows_, "", n)
+    tds = "".join(
+        f'<td role="cell" data-label="{escape(name)}, {escape(unit)}" title="{escape(title)}">{cell}</td>'
+        for (name, unit), cell, title in zip(_COLUMNS, cells, titles, strict=True)
+    )
+    tried = f", best of {_count(row['n_tried'])} sites" if is_number(row["n_tried"]) and row["n_tried"] > 1 else ""
+    return (
+        f'<tr role="row"><th scope="row" role="rowheader"><b>{escape(str(row["method"]))}</b> '
+        f"{family_chip(row['family'])} "
+        f'<small title="{escape(str(row["site"]))}">layer {_count(row["layer"])}{tried}</small></th>{tds}</tr>'
+    )
+
+
+def displacement(comparison: Comparison, row: pd.Series) -> str:
+    """Relative displacement with the interval of the records, interpolated to the strength as the value was."""
+    d = chosen_records(comparison, "displacement")
+    d = d[(d["method"] == row["method"]) & (d["strength"] >= 0)].sort_values("strength")
+    low = high = float("nan")
+    if len(d) and is_number(row["strength"]):
+        low, high = (float(np.interp(row["strength"], d["strength"], d[end])) for end in ("low", "high"))
+    return estimate(row["displacement"], low, high)
+
+
+def family_chip(family: str) -> str:
+    """The family's name with a dot of its colour."""
+    return f'<span class="chip"><i class="dot dot-{_slug(family)}"></i>{escape(str(family))}</span>'
+
+
+def _slug(family: str) -> str:
+    return family if family in ("additive", "affine", "nonlinear", "custom", "random") else "other"
+
+
+def _spread(text: str, mark: str = "") -> str:
+    """``value [low, high]`` with the interval on its own line."""
+    value, bracket, rest = text.partition("[")
+    interval = f" <small>[{escape(rest)}</small>" if bracket else ""
+    return f'<span class="value">{escape(value.strip())}{mark}</span>{interval}'
+
+
+def _random(row: pd.Series) -> str:
+    low, high = row["random_low"], row["random_high"]
+    if not (is_number(low) and is_number(high)):
+        return f'<span class="value">{DASH}</span> <small>z {DASH}, n = {_count(row["random_n"])}</small>'
+    z = number(row["z"], 1, signed=True)
+    return (
+        f'<span class="value">{bounds(low, high, decimals_for(high - low))}</span> '
+        f"<small>z {z}, n = {_count(row['random_n'])}</small>"
+    )
+
+
+def _origin(comparison: Comparison, method: str, metric: str) -> str:
+    """Level, n and interval method of a metric's records, for a tooltip."""
+    rows = chosen_records(comparison, metric)
+    rows = rows[rows["method"] == method]
+    if rows.empty:
+        return ""
+    r = rows.iloc[-1]
+    return f"{r['level']:.0%} interval, n = {_count(r['n'])}, {_count(r['n_clusters'])} clusters, {r['interval']}"
+
+
+def _count(value: Any) -> str:
+    return f"{int(value)}" if is_number(value) else DASH
+
+
+def generations_table(generations: Iterable[Generation]) -> str:
+    """Unsteered beside steered text, one table per prompt."""
+    by_prompt: dict[str, list[Generation]] = {}
+    for g in generations:
+        by_prompt.setdefault(g.prompt, []).append(g)
+    if not by_prompt:
+        return "<p>No text was generated in this comparison.</p>"
+    return "\n".join(_prompt_table(prompt, rows) for prompt, rows in by_prompt.items())
+
+
+def _prompt_table(prompt: str, rows: list[Generation]) -> str:
+    plain = list(dict.fromkeys(g.text for g in rows if g.strength == 0))
+    steered = [g for g in rows if g.strength != 0]
+    texts = "".join(f"<p>{_text(t)}</p>" for t in plain) or f"<p>{DASH}</p>"
+    first = (
+        f'<td role="cell" data-label="Unsteered" class="plain" rowspan="{max(1, len(steered))}">'
+        f'<div class="sticky">{texts}</div></td>'
+    )
+    lines = [
+        f'<tr role="row">{first if k == 0 else ""}<td role="cell" class="how"><b>{escape(g.method)}</b> '
+        f"<small>layer {g.layer}, strength {general(g.strength)}</small></td>"
+        f'<td role="cell" class="text">{_text(g.text)}</td></tr>'
+        for k, g in enumerate(steered)
+    ] or [f'<tr role="row">{first}<td role="cell">{DASH}</td><td role="cell">{DASH}</td></tr>']
+    return (
+        f'<table class="generations stack" role="table"><caption>Prompt: <q>{_text(prompt)}</q></caption>'
+        '<thead role="rowgroup"><tr role="row"><th scope="col" role="columnheader">Unsteered</th>'
+        '<th scope="col" role="columnheader">Method</th><th scope="col" role="columnheader">Steered</th></tr></thead>'
+        f'<tbody role="rowgroup">{"".join(lines)}</tbody></table>'
+    )
+
+
+def _text(text: str) -> str:
+    return f'<span class="generated">{escape(text)}</span>' if text.strip() else '<span class="empty">(nothing)</span>'
+
+
+def facts_list(facts: Iterable[tuple[str, Any]]) -> str:
+    """Names and values as a definition list."""
+    items = "".join(
+        f"<div><dt>{escape(str(k).replace('_', ' '))}</dt><dd>{escape(fact(v))}</dd></div>" for k, v in facts
+    )
+    return f'<dl class="facts">{items}</dl>' if items else f"<p>{DASH}</p>"
+
+
+def fact(value: Any) -> str:
+    """A fact as text: lists joined, mappings spelled out, large whole numbers grouped."""
+    if value is None or value == "":
+        return DASH
+    if isinstance(value, bool | str):
+        return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else value
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {fact(v)}" for k, v in value.items()) or DASH
+    if isinstance(value, list | tuple):
+        return ", ".join(fact(v) for v in value) or DASH
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", "\u202f") if abs(value) >= 10000 else str(value)
+    return general(value, 6) if isinstance(value, float) else str(value)
+
+
+def comparison_html(comparison: Comparison) -> str:
+    """The headline as a small table for notebooks: effect, random directions, steerability, anti-steerable share."""
+    names = ("effect (nats)", "random 95 %", "steerability", "slope ≤ 0", "layer", "n")
+    heads = "".join(f"<th>{escape(n)}</th>" for n in ("method", "family", *names))
+    lines = []
+    for _, r in ordered_headline(comparison).iterrows():
+        low, high = r["random_low"], r["random_high"]
+        mark = "" if r["reached"] else " †"
+        cells = (
+            estimate(r["effect"], r["effect_low"], r["effect_high"]) + mark,
+            bounds(low, high, decimals_for(high - low)),
+            estimate(r["steerability"], r["steerability_low"], r["steerability_high"]),
+            percent(r["anti_slope"], r["anti_slope_low"], r["anti_slope_high"]),
+            _count(r["layer"]),
+            f"{_count(r['n'])} ({_count(r['n_clusters'])} groups)",
+        )
+        tds = "".join(f"<td>{escape(c)}</td>" for c in cells)
+        colour = family_colour(str(r["family"]))
+        dot = f'<span style="color:{colour}" aria-hidden="true">●</span>'
+        lines.append(
+            f"<tr><th>{escape(str(r['method']))}</th><td>{dot} {escape(str(r['family']))}</td>{tds}</tr>"
+        )
+    p = comparison.provenance
+    caption = f"{escape(fact(p.concept.get('name')))} in {escape(fact(p.model.get('name')))}"
+    note = "" if comparison.headline["reached"].astype(bool).all() else "<p>† never reached the budget</p>"
+    budgets = [general(b) for b in comparison.headline["budget"].unique()]
+    return (
+        f'<div class="steerlens-comparison"><table><caption>{caption}, at a KL budget of {", ".join(budgets)} nats '
+        f"per token</caption><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>{note}</div>"
+    )

@@ -1,0 +1,20 @@
+"""Law suites: subclass one, supply a fixture, and pytest checks that your map keeps its promises.
+
+    class TestMyMethod(MethodLaws):
+        @pytest.fixture
+        def method(self):
+            return MyMethod()
+
+    class TestMyMap(MapLaws):
+        @pytest.fixture
+        def steering_map(self, samples):
+            return MyMethod().fit(*samples)
+
+Needs pytest. Nothing in the package imports this.
+"""
+
+from steerlens.testing.map_laws import MapLaws
+from steerlens.testing.method_laws import MethodLaws
+from steerlens.testing.samples import Samples, gaussian_samples
+
+__all__ = ["MapLaws", "MethodLaws", "Samples", "gaussian_samples"]

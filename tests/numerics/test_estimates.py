@@ -1,0 +1,83 @@
+"""Intervals: they cover, they respect clusters, and they refuse too little data."""
+
+import math
+
+import numpy as np
+import pytest
+
+from steerlens.errors import EstimateError
+from steerlens.numerics import Estimate, bootstrap, cluster_mean
+
+
+def test_the_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(200):
+        clusters = np.repeat(np.arange(30), 4)
+        values = rng.normal(0, 1, 30)[clusters] + rng.normal(0, 0.5, 120)
+        estimate = cluster_mean(values, clusters.tolist(), seed=trial, n_resamples=400)
+        covered += not estimate.excludes(0.0)
+    # Binomial(200, .95) has standard deviation 3; 30 clusters cost the bootstrap another percent or two.
+    assert 178 <= covered <= 198
+
+
+def test_ignoring_clusters_would_be_overconfident():
+    rng = np.random.default_rng(1)
+    clusters = np.repeat(np.arange(20), 10)
+    values = rng.normal(0, 1, 20)[clusters]
+    honest = cluster_mean(values, clusters.tolist(), seed=0)
+    naive = cluster_mean(values, list(range(200)), seed=0)
+    assert honest.high - honest.low > 2 * (naive.high - naive.low)
+    assert (honest.n, honest.n_clusters) == (200, 20)
+    assert honest.value == pytest.approx(values.mean())
+
+
+def test_a_mean_of_one_cluster_size_is_scipy_s_bootstrap():
+    from scipy import stats
+
+    x = np.random.default_rng(2).exponential(size=40)
+    ours = cluster_mean(x, list(range(40)), seed=3, n_resamples=4000)
+    theirs = stats.bootstrap((x,), np.mean, n_resamples=4000, rng=np.random.default_rng(4)).confidence_interval
+    assert ours.low == pytest.approx(theirs.low, abs=0.03)
+    assert ours.high == pytest.approx(theirs.high, abs=0.06)
+
+
+def test_equal_values_have_an_interval_without_width():
+    estimate = cluster_mean(np.ones(10), list(range(10)), seed=0)
+    assert (estimate.value, estimate.low, estimate.high) == (1.0, 1.0, 1.0)
+
+
+def test_two_samples_are_resampled_apart():
+    x, y = np.arange(10.0), np.full(7, 2.0)
+    estimate = bootstrap(
+        lambda a, b: (a @ x) / a.sum(-1) - (b @ y) / b.sum(-1), [range(10), range(7)], seed=0
+    )
+    assert estimate.value == pytest.approx(2.5)
+    assert estimate.low < 2.5 < estimate.high
+
+
+def test_the_seed_decides_the_interval():
+    x = np.random.default_rng(0).normal(size=30)
+    a, b, c = (cluster_mean(x, list(range(30)), seed=s) for s in (0, 0, 1))
+    assert a == b
+    assert a != c
+
+
+def test_too_few_clusters_are_an_error_and_not_a_number():
+    with pytest.raises(EstimateError, match="at least 5 clusters, but got 4"):
+        cluster_mean(np.ones(40), [i % 4 for i in range(40)], seed=0)
+
+
+def test_an_estimate_must_be_finite_and_ordered():
+    with pytest.raises(EstimateError, match="finite"):
+        Estimate(math.nan, 0, 1, 0.95, 3, 3, "by hand")
+    with pytest.raises(EstimateError, match="low <= high"):
+        Estimate(0, 1, 0, 0.95, 3, 3, "by hand")
+
+
+def test_an_estimate_shows_its_interval():
+    estimate = Estimate(0.5, 0.25, 0.75, 0.95, 8, 6, "by hand")
+    assert str(estimate) == "0.5 [0.25, 0.75]"
+    assert "n = 8" in estimate._repr_html_()
+    assert estimate.excludes(0.8)
+    assert not estimate.excludes(0.3)
