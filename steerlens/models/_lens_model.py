@@ -336,6 +336,22 @@ class LensModel:
         ]
         return out[0] if isinstance(prompts, str) else out
 
+    def run(self, tokens: TokenBatch, *, first_column: int = 0, **kwargs: Any) -> Any:
+        """One forward of the bridge with mask and positions, without gradients; `kwargs` go to the bridge.
+
+        Args:
+            tokens: The batch.
+            first_column: Columns before it are not run, and must stand in the `past_key_values` given.
+            **kwargs: Of the bridge's forward; `logits_to_keep` is dropped where the model does not know it.
+        """
+        batch = self._batch(tokens)
+        if not self._keeps_logits:
+            kwargs.pop("logits_to_keep", None)
+        if self._position_ids:
+            kwargs["position_ids"] = batch.position_ids[:, first_column:]
+        with torch.no_grad(), _frames.announce_prompt(batch.n_prompt):
+            return self.bridge(batch.ids[:, first_column:], attention_mask=batch.attention_mask, **kwargs)
+
     def watch_frames(self) -> AbstractContextManager[_frames.FrameWatch]:
         """Learn, in each forward of the block, which absolute token every column is.
 

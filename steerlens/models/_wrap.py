@@ -84,6 +84,8 @@ def wrap(
         if first.device != device or any(p.dtype != dtype for p in ready.parameters()):
             ready = ready.to(device=device, dtype=dtype)
         ready.eval().requires_grad_(False)
+        if device.type == "cpu" and dtype in (torch.bfloat16, torch.float16):
+            _lay_out_for_cpu(ready)
         try:
             bridge = build_bridge_from_module(
                 ready, type(ready).__name__, hf_config=ready.config, model_name=name
@@ -98,6 +100,18 @@ def wrap(
     return LensModel(
         name=name, bridge=bridge, tokenizer=tokenizer, add_bos=adds_bos(tokenizer), revision=revision
     )
+
+
+def _lay_out_for_cpu(model: Any) -> None:
+    """Store GPT-2's matrices, [in, out], column by column, as every other model's are; the numbers stay.
+
+    Without native bfloat16 a CPU multiplies by the other layout 16 times slower (measured on AVX2).
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    for module in model.modules():
+        if isinstance(module, Conv1D):
+            module.weight.data = module.weight.data.t().contiguous().t()
 
 
 def _exact_attention(bridge: Any) -> None:

@@ -1,7 +1,7 @@
 """Comparisons as figures, tables and one page to put in front of a colleague.
 
-The only part of steerlens that imports matplotlib. Each figure has two halves: ``prepare_*`` returns what is drawn,
-``draw_*`` puts it on axes.
+The only part of steerlens that imports matplotlib. Each figure has two halves: ``prepare_*`` returns
+what is drawn, ``draw_*`` puts it on axes.
 """
 
 from steerlens.reports._answer import Answer, Finding, answer

@@ -8,7 +8,6 @@ import pandas as pd
 from steerlens.evaluation import Comparison
 from steerlens.reports._contrasts import PairedContrast, prepare_paired_contrasts
 from steerlens.reports._numbers import bounds, decimals_for, estimate, general, is_number, listed, percent
-from steerlens.reports._palette import family_order
 from steerlens.reports._select import budget_of, ordered_headline
 
 Tone = Literal["yes", "no", "open"]
@@ -71,15 +70,19 @@ def _lead(comparison: Comparison, rows: pd.DataFrame) -> str:
         first = f"Whether {_methods(n)} more than a random direction would was not measured"
     elif clear == n:
         first = "The one method does" if n == 1 else f"All {n} methods do"
-        first += " more than random directions at the same site and budget"
+        first += " more than random directions"
     elif clear:
-        first = f"{clear} of {n} methods {'does' if clear == 1 else 'do'} more than random directions at the same site and budget"
+        first = f"{clear} of {n} methods {'does' if clear == 1 else 'do'} more than random directions"
     else:
-        first = "No method is shown to do more than random directions at the same site and budget"
+        first = "No method is shown to do more than random directions"
     best = _best_of_families(rows)
     if len(best) < 2:
         return f"{first}."
     ahead, rest = best[0], best[1:]
+    if stands(ahead) in ("inside", "below"):
+        return f"{first}, so no family is called ahead."
+    if not ahead["reached"]:
+        return f"{first}; the {ahead['family']} family has the largest effect, but never reached the budget."
     beaten = [r for r in rest if _lead_over(comparison, ahead, r) == "shown"]
     if len(beaten) == len(rest):
         return f"{first}; at equal KL the {ahead['family']} family is ahead of every other."
@@ -87,8 +90,8 @@ def _lead(comparison: Comparison, rows: pd.DataFrame) -> str:
         return f"{first}; at equal KL no family is shown to be ahead of the others."
     open_ = listed([str(r["family"]) for r in rest if not any(r is b for b in beaten)])
     return (
-        f"{first}; at equal KL the {ahead['family']} family has the largest effect, but is not shown to be ahead "
-        f"of the {open_} family."
+        f"{first}; at equal KL the {ahead['family']} family has the largest effect, but is not shown to be "
+        f"ahead of the {open_} family."
     )
 
 
@@ -98,8 +101,8 @@ def _methods(n: int) -> str:
 
 def _best_of_families(rows: pd.DataFrame) -> list[pd.Series]:
     """The method with the largest effect of each family, largest first."""
-    best = [rows.loc[rows.loc[rows["family"] == f, "effect"].idxmax()] for f in family_order(rows["family"])]
-    return sorted(best, key=lambda r: -float(r["effect"]))
+    ordered = [r for _, r in rows.sort_values("effect", ascending=False, kind="stable").iterrows()]
+    return [r for k, r in enumerate(ordered) if r["family"] not in [o["family"] for o in ordered[:k]]]
 
 
 def _against_random(rows: pd.DataFrame) -> list[Finding]:
@@ -109,7 +112,11 @@ def _against_random(rows: pd.DataFrame) -> list[Finding]:
         effect = estimate(r["effect"], r["effect_low"], r["effect_high"])
         if where == "unknown":
             found.append(
-                Finding(RANDOM, "open", f"{r['method']}: {effect} nats, with too few random directions to compare it with.")
+                Finding(
+                    RANDOM,
+                    "open",
+                    f"{r['method']}: {effect} nats, with too few random directions to compare it with.",
+                )
             )
             continue
         band = (
@@ -134,10 +141,16 @@ def _between_families(comparison: Comparison, rows: pd.DataFrame) -> list[Findin
         return []
     ahead = best[0]
     effect = estimate(ahead["effect"], ahead["effect_low"], ahead["effect_high"])
-    text = (
-        f"Largest effect at equal KL ({general(budget_of(comparison))} nats per token): the {ahead['family']} family, "
-        f"by {ahead['method']} with {effect} nats."
+    budget = f"{general(budget_of(comparison))} nats per token"
+    where = (
+        f"at equal KL ({budget})"
+        if ahead["reached"]
+        else f"(at {general(ahead['kl'])}, short of {budget} of KL)"
     )
+    text = f"Largest effect {where}: the {ahead['family']} family, by {ahead['method']} with {effect} nats."
+    clear = stands(ahead) in ("above", "unknown")
+    if not clear:
+        text += " It is not clear of the random-direction band, so it leads nobody."
     shown = 0
     for other in best[1:]:
         lead = _lead_over(comparison, ahead, other)
@@ -146,16 +159,16 @@ def _between_families(comparison: Comparison, rows: pd.DataFrame) -> list[Findin
         text += {
             "shown": f" The paired contrast with {rival} excludes zero.",
             "open": f" The paired contrast with {rival} does not exclude zero.",
-            "unequal": f" With {rival} there is no comparison at equal KL, because it never reached the budget.",
+            "unequal": f" With {rival} nothing is compared at equal KL: it never reached the budget.",
             "missing": f" No paired contrast with {rival} was computed.",
         }[lead]
-    return [Finding(FAMILIES, "yes" if shown == len(best) - 1 else "open", text)]
+    return [Finding(FAMILIES, "yes" if clear and shown == len(best) - 1 else "open", text)]
 
 
 def _lead_over(
     comparison: Comparison, ahead: pd.Series, other: pd.Series
 ) -> Literal["shown", "open", "unequal", "missing"]:
-    """Whether the lead of one method over another is shown at equal KL. A cheaper leader leads all the more."""
+    """Whether one method's lead over another is shown at equal KL; a cheaper leader leads all the more."""
     c = _contrast(comparison, ahead["method"], other["method"])
     if c is None:
         return "missing"
@@ -210,8 +223,8 @@ def _unreached(rows: pd.DataFrame) -> list[Finding]:
         Finding(
             RELIABILITY,
             "open",
-            f"{r['method']} never reached the budget within the strengths tried: its effect is that of strength "
-            f"{general(r['strength'])}, at a KL of {general(r['kl'])} nats per token.",
+            f"{r['method']} never reached the budget within the strengths tried: its effect is that of "
+            f"strength {general(r['strength'])}, at a KL of {general(r['kl'])} nats per token.",
         )
         for _, r in rows[~rows["reached"].astype(bool)].iterrows()
     ]

@@ -10,7 +10,7 @@ from steerlens.evaluation import Comparison
 from steerlens.reports._drawing import draw_interval, draw_row, draw_zero, style_rows
 from steerlens.reports._numbers import bounds, decimals_for, estimate, is_number
 from steerlens.reports._palette import NULL, Look
-from steerlens.reports._select import method_looks, ordered_headline
+from steerlens.reports._select import each, method_looks, ordered_headline
 
 
 @final
@@ -43,14 +43,14 @@ def prepare_budget_effects(comparison: Comparison) -> BudgetEffects:
             r.method, r.family, int(r.layer), look[r.method], (r.effect, r.effect_low, r.effect_high),
             (r.random_low, r.random_high), bool(r.reached),
         )
-        for r in ordered_headline(comparison).itertuples()
+        for r in each(ordered_headline(comparison))
         if is_number(r.effect)
     ]  # fmt: skip
     return BudgetEffects(tuple(rows))
 
 
 def draw_budget_effects(data: BudgetEffects, axes: Axes) -> None:
-    """One row per method: interval over the grey range of random directions; hollow if the budget was not met."""
+    """One row per method: interval over the grey range of random directions; hollow if off the budget."""
     style_rows(axes, len(data.rows))
     draw_zero(axes, vertical=True)
     for y, row in enumerate(data.rows):

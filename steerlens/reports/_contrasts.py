@@ -9,7 +9,7 @@ from steerlens.evaluation import Comparison
 from steerlens.reports._drawing import draw_interval, draw_row, draw_zero, style_rows
 from steerlens.reports._numbers import estimate, is_number
 from steerlens.reports._palette import INK, MUTED, Look
-from steerlens.reports._select import method_looks
+from steerlens.reports._select import each, method_looks
 
 _NEUTRAL = Look(INK, "o", (0, ()))
 
@@ -43,7 +43,7 @@ class PairedContrasts:
 
 
 def prepare_paired_contrasts(comparison: Comparison) -> PairedContrasts:
-    """Differences of effects at equal KL; ``same_cost`` is False where one of the two never met the budget."""
+    """Differences of effects at equal KL; ``same_cost`` is False if either never met the budget."""
     look = method_looks(comparison)
     reached = dict(zip(comparison.headline["method"], comparison.headline["reached"], strict=True))
     rows = [
@@ -51,7 +51,7 @@ def prepare_paired_contrasts(comparison: Comparison) -> PairedContrasts:
             r.method, r.reference, look.get(r.method, _NEUTRAL), (r.difference, r.low, r.high), int(r.n),
             int(r.n_clusters), bool(reached.get(r.method, True) and reached.get(r.reference, True)),
         )
-        for r in comparison.contrasts.itertuples()
+        for r in each(comparison.contrasts)
         if all(map(is_number, (r.difference, r.low, r.high)))
     ]  # fmt: skip
     return PairedContrasts(tuple(rows))

@@ -1,13 +1,14 @@
 """What all figures share: quiet axes, and text that is never taken for mathematics."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from steerlens.reports._palette import INK, MUTED, PAPER, RULE, Look
 
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "axes.edgecolor": RULE,
     "axes.facecolor": "none",
     "axes.labelcolor": MUTED,
@@ -72,7 +73,9 @@ def style_rows(axes: Axes, n: int) -> None:
     axes.set_axisbelow(True)
 
 
-def draw_interval(axes: Axes, x: tuple[float, float, float], y: float, look: Look, *, filled: bool = True) -> None:
+def draw_interval(
+    axes: Axes, x: tuple[float, float, float], y: float, look: Look, *, filled: bool = True
+) -> None:
     """A value with its interval (``value, low, high``) on a row; hollow where it is not at the budget."""
     value, low, high = x
     axes.plot([low, high], [y, y], color=look.colour, linewidth=2.2, solid_capstyle="round", zorder=3)
@@ -94,7 +97,8 @@ def draw_key(axes: Axes, title: str, handles: Sequence[Line2D]) -> None:
     """A legend above the axes, aligned left, under its title."""
     legend = axes.legend(
         handles=handles, labels=[str(h.get_label()) for h in handles], title=title, loc="lower left",
-        bbox_to_anchor=(0, 1.0), frameon=False, borderaxespad=0.3, borderpad=0, handlelength=2.6, alignment="left",
+        bbox_to_anchor=(0, 1.0), frameon=False, borderaxespad=0.3, borderpad=0, handlelength=2.6,
+        alignment="left",
     )  # fmt: skip
     legend.get_title().set_fontweight("bold")
     for text in (*legend.get_texts(), legend.get_title()):
@@ -106,5 +110,3 @@ def style_plain(axes: Axes) -> None:
     """Axes with a horizontal grid."""
     axes.grid(axis="y", color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
-
-

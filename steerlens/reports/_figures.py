@@ -17,6 +17,7 @@ from steerlens.reports._layers import draw_layer_profiles, prepare_layer_profile
 from steerlens.reports._numbers import estimate, general, number
 from steerlens.reports._palette import PAPER
 from steerlens.reports._propensity import draw_propensity_curves, prepare_propensity_curves
+from steerlens.reports._select import level_of
 from steerlens.reports._steerability import draw_steerability, prepare_steerability
 from steerlens.reports._svg import png_bytes
 
@@ -56,7 +57,14 @@ class NotebookFigure(Figure):
 
 def report_figures(comparison: Comparison) -> tuple[ReportFigure, ...]:
     """Every figure that the comparison has data for, in the order of the page."""
-    makers = (_budget_figure, _frontier_figure, _contrast_figure, _propensity_figure, _steerability_figure, _layer_figure)
+    makers = (
+        _budget_figure,
+        _frontier_figure,
+        _contrast_figure,
+        _propensity_figure,
+        _steerability_figure,
+        _layer_figure,
+    )
     with mpl.rc_context(SETTINGS):
         found = [make(comparison) for make in makers]
     return tuple(f for f in found if f is not None)
@@ -71,7 +79,7 @@ def draw_comparison(comparison: Comparison) -> NotebookFigure:
     families = tuple(dict.fromkeys((*frontiers.families, *curves.families))) or (None,)
     with mpl.rc_context(SETTINGS | {"figure.facecolor": PAPER}):
         figure = NotebookFigure(figsize=(max(4.5, 3.4 * len(families)), 7.2), layout="constrained")
-        grid = figure.subplots(2, len(families), sharey="row", squeeze=False)
+        grid = figure.subplots(2, len(families), sharex="row", sharey="row", squeeze=False)
         for column, family in enumerate(families):
             draw_propensity_curves(curves, grid[0, column], family=family)
             draw_effect_against_kl(frontiers, grid[1, column], family=family)
@@ -113,12 +121,14 @@ def _budget_figure(comparison: Comparison) -> ReportFigure | None:
     data = prepare_budget_effects(comparison)
     if not data.rows:
         return None
-    wide, narrow = _one_axes(lambda a: draw_budget_effects(data, a), height=0.65 + 0.8 * len(data.rows), width=8.5)
+    wide, narrow = _one_axes(
+        lambda a: draw_budget_effects(data, a), height=0.65 + 0.8 * len(data.rows), width=8.5
+    )
     said = "; ".join(f"{r.method} {estimate(*r.effect)}" for r in data.rows)
     caption = (
-        "Look first at whether a method's interval clears the grey bar: the middle 95 % of random directions, "
-        "each as long as the mean shift, at the same site and budget. "
-        "A hollow mark (†) is a method whose side effects never reached the budget."
+        "Look first at whether a method's interval clears the grey bar: the middle 95 % of random "
+        "directions, each as long as the mean shift, at the same site and budget. A hollow mark (†) is a "
+        "method whose side effects never reached the budget."
     )
     return ReportFigure(
         "effect-at-budget", "Effect at the budget", caption, f"Effects in nats: {said}.", wide, narrow
@@ -136,13 +146,19 @@ def _frontier_figure(comparison: Comparison) -> ReportFigure | None:
         for m in data.methods
     )
     caption = (
-        "Higher is more effect for the same side effects; thin grey lines repeat the other families. Compare heights "
-        f"on the dashed line, the budget of {general(data.budget)} nats per token: the large hollow marks are the "
-        "headline. Crosses are 95 % intervals. The grey band holds the middle 95 % of random directions at the same "
-        "site; a curve that stays inside it does no more than any push of that size."
+        "Higher is more effect for the same side effects; thin grey lines repeat the other families. "
+        f"Compare heights on the dashed line, the budget of {general(data.budget)} nats per token: the "
+        f"large hollow marks are the headline. Crosses are {level_of(comparison)} intervals. The grey band "
+        "holds the middle 95 % of random directions at the same site; a curve that stays inside it does "
+        "no more than any push of that size."
     )
     return ReportFigure(
-        "effect-against-kl", "Effect against side effects", caption, f"At the largest strength {ends}.", wide, narrow
+        "effect-against-kl",
+        "Effect against side effects",
+        caption,
+        f"At the largest strength {ends}.",
+        wide,
+        narrow,
     )
 
 
@@ -150,12 +166,16 @@ def _contrast_figure(comparison: Comparison) -> ReportFigure | None:
     data = prepare_paired_contrasts(comparison)
     if not data.rows:
         return None
-    wide, narrow = _one_axes(lambda a: draw_paired_contrasts(data, a), height=0.65 + 0.8 * len(data.rows), width=8.5)
-    said = "; ".join(f"{r.method} minus {r.reference} {estimate(*r.difference, signed=True)}" for r in data.rows)
+    wide, narrow = _one_axes(
+        lambda a: draw_paired_contrasts(data, a), height=0.65 + 0.8 * len(data.rows), width=8.5
+    )
+    said = "; ".join(
+        f"{r.method} minus {r.reference} {estimate(*r.difference, signed=True)}" for r in data.rows
+    )
     dagger = "" if all(r.same_cost for r in data.rows) else " † One of the two never reached the budget."
     caption = (
-        "Each row is the first method's effect minus the second's on the same questions. An interval that crosses "
-        f"zero (grey, hollow) does not show a difference between the two.{dagger}"
+        "Each row is the first method's effect minus the second's on the same questions. An interval that "
+        f"crosses zero (grey, hollow) does not show a difference between the two.{dagger}"
     )
     return ReportFigure(
         "paired-contrasts", "Paired contrasts", caption, f"Differences in nats: {said}.", wide, narrow
@@ -174,9 +194,9 @@ def _propensity_figure(comparison: Comparison) -> ReportFigure | None:
         for c in data.curves
     )
     caption = (
-        "Strengths are not comparable across methods, so compare shapes, not heights: does the curve rise on both "
-        "sides of 0, where does it saturate, does it turn back? Bands are 95 % intervals of the mean. A method "
-        "without points below 0 has no reverse."
+        "Strengths are not comparable across methods, so compare shapes, not heights: does the curve rise "
+        f"on both sides of 0, where does it saturate, does it turn back? Bands are {level_of(comparison)} "
+        "intervals of the mean. A method without points below 0 has no reverse."
     )
     return ReportFigure(
         "propensity-curves",
@@ -192,12 +212,16 @@ def _steerability_figure(comparison: Comparison) -> ReportFigure | None:
     data = prepare_steerability(comparison)
     if not data.rows:
         return None
-    wide, narrow = _one_axes(lambda a: draw_steerability(data, a), height=0.75 + 1.2 * len(data.rows), width=8.5)
-    said = "; ".join(f"{r.method}: {r.n_anti} of {len(r.slopes)} slopes are not above zero" for r in data.rows)
+    wide, narrow = _one_axes(
+        lambda a: draw_steerability(data, a), height=0.75 + 1.2 * len(data.rows), width=8.5
+    )
+    said = "; ".join(
+        f"{r.method}: {r.n_anti} of {len(r.slopes)} slopes are not above zero" for r in data.rows
+    )
     caption = (
-        "Each dot is one question. Look at the hollow dots left of zero: questions that steering leaves alone or moves "
-        "the wrong way, which a mean (dark bar) hides. The slope takes in strengths of size up to 1.5. Two humps would "
-        "mean that the method works for some kinds of question only."
+        "Each dot is one question. Look at the hollow dots left of zero: questions that steering leaves "
+        "alone or moves the wrong way, which a mean (dark bar) hides. The slope takes in strengths of "
+        "size up to 1.5. Two humps would mean that the method works for some kinds of question only."
     )
     return ReportFigure("steerability", "Steerability of each question", caption, f"{said}.", wide, narrow)
 
@@ -207,10 +231,12 @@ def _layer_figure(comparison: Comparison) -> ReportFigure | None:
     if not data.methods:
         return None
     wide, narrow = _one_axes(lambda a: draw_layer_profiles(data, a), height=4.1, width=8.5)
-    said = "; ".join(f"{m.method} is measured at {len(m.points)} layers, layer {m.chosen} chosen" for m in data.methods)
+    said = "; ".join(
+        f"{m.method} is measured at {len(m.points)} layers, layer {m.chosen} chosen" for m in data.methods
+    )
     caption = (
-        "Measured on the selection half only; the large hollow mark is the layer that was then measured once on the "
-        "test half. A sharp peak means that the method depends on finding the right layer; values here are "
-        "optimistic, because the best of several was taken."
+        "Measured on the selection half only; the large hollow mark is the layer that was then measured "
+        "once on the test half. A sharp peak means that the method depends on finding the right layer; "
+        "values here are optimistic, because the best of several was taken."
     )
     return ReportFigure("layer-profile", "Layer profile", caption, f"{said}.", wide, narrow)

@@ -17,6 +17,7 @@ from steerlens.reports._palette import MUTED, NULL, PAPER, Look
 from steerlens.reports._select import (
     budget_of,
     chosen_records,
+    each,
     method_looks,
     ordered_headline,
     random_records,
@@ -69,7 +70,7 @@ class Frontiers:
 
     @property
     def least_kl(self) -> float:
-        """Where the horizontal axis starts: the smallest KL measured, but at most two decades below the budget."""
+        """Where the axis starts: the smallest KL measured, at most two decades below the budget."""
         found = [k for m in self.methods for k in m.points["kl"] if k > 0]
         floor = self.budget / 100 if is_number(self.budget) else 0.0
         return 0.8 * max(min(found, default=0.001), floor)
@@ -82,7 +83,7 @@ def prepare_effect_against_kl(comparison: Comparison) -> Frontiers:
     joined = joined[joined["strength"] > 0]
     look = method_looks(comparison)
     methods = []
-    for row in ordered_headline(comparison).itertuples():
+    for row in each(ordered_headline(comparison)):
         own = joined[joined["method"] == row.method]
         if own.empty:
             continue
@@ -95,7 +96,7 @@ def prepare_effect_against_kl(comparison: Comparison) -> Frontiers:
         ).reset_index(drop=True)  # fmt: skip
         methods.append(
             Frontier(
-                str(row.method), str(row.family), str(row.site), int(row.layer), look[str(row.method)], points,
+                row.method, row.family, row.site, int(row.layer), look[row.method], points,
                 (float(row.kl), float(row.effect)), bool(row.reached),
             )
         )  # fmt: skip
@@ -105,7 +106,7 @@ def prepare_effect_against_kl(comparison: Comparison) -> Frontiers:
 
 
 def _bands(comparison: Comparison, budget: float) -> tuple[dict[str, pd.DataFrame], int]:
-    """Per site the middle 95 % of the random directions' effects at each KL, and the fewest directions of a site."""
+    """Per site the middle 95 % of random effects at each KL, and the fewest directions of a site."""
     joined = random_records(comparison, "effect").merge(
         random_records(comparison, "kl"), on=["method", "site", "strength"], suffixes=("", "_of_kl")
     )
@@ -124,8 +125,8 @@ def _bands(comparison: Comparison, budget: float) -> tuple[dict[str, pd.DataFram
 def band_of(curves: list[tuple[Array, Array]], budget: float) -> pd.DataFrame:
     """The 2.5 to 97.5 % range of curves of effect over KL (each ``kl, effect``, strengths ascending).
 
-    Up to the KL that half of them reach (and at least the budget). As in the headline, a curve is interpolated
-    linearly from (0, 0) and keeps its last effect beyond the largest KL it reaches.
+    Up to the KL that half of them reach (and at least the budget). As in the headline, a curve is
+    interpolated linearly from (0, 0) and keeps its last effect beyond the largest KL it reaches.
     """
     tops = [float(np.max(kl)) for kl, _ in curves]
     top = max(float(np.median(tops)), budget if is_number(budget) else 0.0)
@@ -167,7 +168,9 @@ def draw_effect_against_kl(data: Frontiers, axes: Axes, *, family: str | None = 
     sites = [s for s in dict.fromkeys(m.site for m in own) if s in data.bands]
     for site in sites:
         band = data.bands[site]
-        axes.fill_between(band["kl"], band["low"], band["high"], color=NULL, alpha=0.28, linewidth=0, zorder=1.2)
+        axes.fill_between(
+            band["kl"], band["low"], band["high"], color=NULL, alpha=0.28, linewidth=0, zorder=1.2
+        )
     for method in data.methods:
         _draw_method(method, axes, data.least_kl, forward=method in own)
     if is_number(data.budget):
@@ -180,7 +183,17 @@ def draw_effect_against_kl(data: Frontiers, axes: Axes, *, family: str | None = 
     axes.set_ylabel("effect: change in log-odds (nats)")
     handles = [key(f"{m.method}, layer {m.layer}", m.look) for m in own]
     if sites:
-        handles.append(Line2D([], [], color=NULL, alpha=0.45, linewidth=7, label="random directions, 95 %"))
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=NULL,
+                alpha=0.45,
+                linewidth=7,
+                solid_capstyle="butt",
+                label="random directions, 95 %",
+            )
+        )
     draw_key(axes, family or "all families", handles)
 
 
@@ -196,7 +209,9 @@ def _draw_method(method: Frontier, axes: Axes, least_kl: float, *, forward: bool
     look = method.look
     axes.plot(between, curve, color=look.colour, linestyle=look.dashes, linewidth=1.8, zorder=3)
     seen = p[p["kl"] > 0]
-    axes.vlines(seen["kl"], seen["effect_low"], seen["effect_high"], color=look.colour, linewidth=1, alpha=0.7)
+    axes.vlines(
+        seen["kl"], seen["effect_low"], seen["effect_high"], color=look.colour, linewidth=1, alpha=0.7
+    )
     axes.hlines(seen["effect"], seen["kl_low"], seen["kl_high"], color=look.colour, linewidth=1, alpha=0.7)
     axes.plot(
         seen["kl"], seen["effect"], look.marker, color=look.colour, markersize=5, markeredgewidth=0, zorder=3

@@ -1,6 +1,7 @@
 """Layer profile: what each method would have achieved at each site, on the half that sites were chosen on."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import final
 
 import pandas as pd
@@ -11,7 +12,7 @@ from steerlens.evaluation import Comparison
 from steerlens.reports._drawing import draw_key, draw_zero, key, style_plain
 from steerlens.reports._numbers import general
 from steerlens.reports._palette import PAPER, Look
-from steerlens.reports._select import method_looks, ordered_headline
+from steerlens.reports._select import each, method_looks, ordered_headline
 
 
 @final
@@ -36,7 +37,7 @@ class LayerProfiles:
 
 
 def prepare_layer_profiles(comparison: Comparison) -> LayerProfiles:
-    """Effect at the budget per layer on the selection half, or the effect at one strength where that is missing.
+    """Effect at the budget per layer on the selection half; without it, the effect at one strength.
 
     A layer with several sites is shown by its largest value, because that is what selection looks at.
     """
@@ -47,14 +48,14 @@ def prepare_layer_profiles(comparison: Comparison) -> LayerProfiles:
         rows, measure = _at_one_strength(r[r["metric"] == "effect"])
     look = method_looks(comparison)
     methods = []
-    for head in ordered_headline(comparison).itertuples():
+    for head in each(ordered_headline(comparison)):
         own = rows[rows["method"] == head.method].sort_values(["layer", "value"])
         points = own.drop_duplicates("layer", keep="last")[["layer", "site", "value", "low", "high", "n"]]
         if len(points):
             profile = LayerProfile(
-                str(head.method),
-                str(head.family),
-                look[str(head.method)],
+                head.method,
+                head.family,
+                look[head.method],
                 points.reset_index(drop=True),
                 int(head.layer),
             )
@@ -74,7 +75,7 @@ def draw_layer_profiles(data: LayerProfiles, axes: Axes) -> None:
     style_plain(axes)
     draw_zero(axes, vertical=False)
     layers = sorted({layer for m in data.methods for layer in m.points["layer"]})
-    gap = min((b - a for a, b in zip(layers, layers[1:], strict=False)), default=1)
+    gap = min((b - a for a, b in pairwise(layers)), default=1)
     for k, method in enumerate(data.methods):
         shift = 0.06 * gap * (k - (len(data.methods) - 1) / 2)
         p, look = method.points, method.look

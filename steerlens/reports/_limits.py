@@ -26,20 +26,25 @@ def limits(comparison: Comparison) -> tuple[str, ...]:
 def _intervals(comparison: Comparison) -> list[str]:
     head, found = comparison.headline, []
     test = comparison.records[comparison.records["split"] == "test"]
-    levels = sorted({f"{100 * x:.3g} %" for x in (*test["level"], *comparison.contrasts["level"]) if is_number(x)})
+    levels = sorted(
+        {f"{100 * x:.3g} %" for x in (*test["level"], *comparison.contrasts["level"]) if is_number(x)}
+    )
     kinds = sorted({str(x) for x in test["interval"].dropna()})
     if levels:
-        how = f" by {listed(kinds)}" if kinds else ""
+        how = f" ({listed(kinds)})" if kinds else ""
         found.append(
-            f"Intervals are at the {listed(levels)} level{how}, each on its own: nothing is corrected for looking at "
-            f"{counted(len(head), 'method')} and {counted(len(comparison.contrasts), 'contrast')}."
+            f"Intervals are at the {listed(levels)} level{how} and each stands on its own: nothing is "
+            f"corrected for looking at {counted(len(head), 'method')} and "
+            f"{counted(len(comparison.contrasts), 'contrast')}."
         )
-    counts = sorted({(int(n), int(c)) for n, c in zip(head["n"], head["n_clusters"], strict=True) if is_number(n)})
+    counts = sorted(
+        {(int(n), int(c)) for n, c in zip(head["n"], head["n_clusters"], strict=True) if is_number(n)}
+    )
     if counts:
         said = listed([f"{counted(n, 'question')} in {counted(c, 'group')}" for n, c in counts])
         found.append(
-            f"Effects rest on {said} of the test half. Questions of a group are resampled together, so the number of "
-            "groups limits how narrow an interval can be."
+            f"Effects rest on {said} of the test half. Questions of a group are resampled together, so the "
+            "number of groups limits how narrow an interval can be."
         )
     return found
 
@@ -49,17 +54,20 @@ def _selection(comparison: Comparison) -> list[str]:
     tried = max((int(n) for n in head["n_tried"] if is_number(n)), default=1)
     budget = general(budget_of(comparison))
     found = [
-        f"Methods are compared where KL on neutral text first meets {budget} nats per token, by linear interpolation "
-        "between the strengths tried. Another budget may order them differently. The perplexity ratio is that of the "
-        "nearest strength tried."
+        f"Methods are compared where KL on neutral text first meets {budget} nats per token, by linear "
+        "interpolation between the strengths tried. Another budget may order them differently. The "
+        "perplexity ratio is that of the nearest strength tried."
     ]
     if tried > 1:
         found.append(
-            f"Each method's site is the best of {tried} on the selection half; the test half was not used to choose "
-            "it. The family named as ahead is the one whose best method has the largest effect on the test half."
+            f"Each method's site is the best of {tried} on the selection half; the test half was not used "
+            "to choose it. The family named as ahead is the one whose best method has the largest effect "
+            "on the test half."
         )
     else:
-        found.append("One site was tried. A method that needs another layer would look worse here than it is.")
+        found.append(
+            "One site was tried. A method that needs another layer would look worse here than it is."
+        )
     return found
 
 
@@ -69,18 +77,18 @@ def _controls(comparison: Comparison) -> list[str]:
     if not counts or min(counts) < 2:
         return ["Too few random directions were measured, so an effect may be that of any push of its size."]
     return [
-        f"The random range is that of {min(counts)} directions per site, each as long as the mean shift there; with so "
-        "few, its ends are themselves rough. Random directions are translations: they are no control for what a "
-        "projection or a learned map does besides moving the mean."
+        f"The random range is that of {min(counts)} directions per site, each as long as the mean shift "
+        "there; with so few, its ends are themselves rough. Random directions are translations: they are "
+        "no control for what a projection or a learned map does besides moving the mean."
     ]
 
 
 def _scope(comparison: Comparison) -> str:
     p = comparison.provenance
     return (
-        f"One model ({p.model.get('name')}), one concept ({p.concept.get('name')}), one set of fitted maps: nothing here "
-        "says how far the order of methods carries over, and the intervals do not include the variation from "
-        "fitting the maps on other pairs."
+        f"One model ({p.model.get('name')}), one concept ({p.concept.get('name')}), one set of fitted "
+        "maps: nothing here says how far the order of methods carries over, and the intervals do not "
+        "include the variation from fitting the maps on other pairs."
     )
 
 

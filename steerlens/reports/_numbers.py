@@ -1,7 +1,8 @@
-"""Numbers as text: as many digits as the interval carries, a true minus sign, a dash for what is not there."""
+"""Numbers as text: the digits that the interval carries, a true minus sign, a dash for what is missing."""
 
 import math
 from collections.abc import Sequence
+from typing import SupportsFloat
 
 DASH = "—"
 
@@ -14,49 +15,51 @@ def is_number(value: object) -> bool:
         return False
 
 
-def decimals_for(width: float) -> int:
+def decimals_for(width: SupportsFloat) -> int:
     """Decimals that give half an interval of this width two significant digits, 0 to 4."""
-    if not is_number(width) or width <= 0:
+    half = float(width) / 2
+    if not is_number(half) or half <= 0:
         return 2
-    return min(4, max(0, 1 - math.floor(math.log10(width / 2))))
+    return min(4, max(0, 1 - math.floor(math.log10(half))))
 
 
-def number(value: float, decimals: int = 2, *, signed: bool = False) -> str:
+def number(value: SupportsFloat, decimals: int = 2, *, signed: bool = False) -> str:
     """``value`` with fixed decimals; a dash when it is not finite."""
     if not is_number(value):
         return DASH
-    text = f"{value:.{decimals}f}"
+    text = f"{float(value):.{decimals}f}"
     if float(text) == 0:
         return text.removeprefix("-")
-    return text.replace("-", "−") if value < 0 else ("+" if signed else "") + text
+    return text.replace("-", "−") if text.startswith("-") else ("+" if signed else "") + text
 
 
-def general(value: float, digits: int = 3) -> str:
+def general(value: SupportsFloat, digits: int = 3) -> str:
     """``value`` with significant digits, for strengths, budgets and facts."""
-    return f"{value:.{digits}g}".replace("-", "−") if is_number(value) else DASH
+    return f"{float(value):.{digits}g}".replace("-", "−") if is_number(value) else DASH
 
 
-def bounds(low: float, high: float, decimals: int) -> str:
+def bounds(low: SupportsFloat, high: SupportsFloat, decimals: int) -> str:
     """``[low, high]``; a dash when either end is missing."""
     if not (is_number(low) and is_number(high)):
         return f"[{DASH}]"
     return f"[{number(low, decimals)}, {number(high, decimals)}]"
 
 
-def estimate(value: float, low: float, high: float, *, signed: bool = False) -> str:
+def estimate(value: SupportsFloat, low: SupportsFloat, high: SupportsFloat, *, signed: bool = False) -> str:
     """``value [low, high]`` with the digits its interval carries; a dash when there is no value."""
     if not is_number(value):
         return DASH
-    decimals = decimals_for(high - low)
+    decimals = decimals_for(float(high) - float(low))
     return f"{number(value, decimals, signed=signed)} {bounds(low, high, decimals)}"
 
 
-def percent(value: float, low: float, high: float) -> str:
+def percent(value: SupportsFloat, low: SupportsFloat, high: SupportsFloat) -> str:
     """A share with its interval, in percent; a dash when there is no value."""
     if not is_number(value):
         return DASH
-    decimals = 0 if not is_number(high - low) or high - low >= 0.02 else 1
-    return f"{number(100 * value, decimals)} % {bounds(100 * low, 100 * high, decimals)}"
+    share, least, most = (100 * float(x) for x in (value, low, high))
+    decimals = 1 if most - least < 2 else 0
+    return f"{number(share, decimals)} % {bounds(least, most, decimals)}"
 
 
 def listed(names: Sequence[str]) -> str:

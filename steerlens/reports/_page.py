@@ -45,7 +45,7 @@ def write_report(comparison: Comparison, folder: str | Path) -> Path:
         (folder / "figures" / f"{figure.name}.svg").write_bytes(svg_bytes(figure.wide))
         (folder / "figures" / f"{figure.name}.png").write_bytes(png_bytes(figure.wide))
     path = folder / "report.html"
-    path.write_text(page(comparison, drawn), "utf-8")
+    path.write_text(page(comparison, drawn), "utf-8", errors="replace")
     return path
 
 
@@ -89,7 +89,8 @@ def _answer(found: Answer) -> str:
     groups = []
     for about, members in groupby(found.findings, key=lambda f: f.about):
         items = "".join(
-            f'<li class="{f.tone}"><span class="tone">{_TONES[f.tone]}: </span>{_prose(f.text)}</li>' for f in members
+            f'<li class="{f.tone}"><span class="tone">{_TONES[f.tone]}: </span>{_prose(f.text)}</li>'
+            for f in members
         )
         groups.append(f"<div><h3>{escape(about)}</h3><ul>{items}</ul></div>")
     return f'<p class="lead">{_prose(found.lead)}</p><div class="findings">{"".join(groups)}</div>'
@@ -99,15 +100,17 @@ def _dagger(comparison: Comparison) -> str:
     if comparison.headline["reached"].astype(bool).all():
         return ""
     return (
-        "<p>† Within the strengths tried, KL never reached the budget. The row shows the largest strength, so it is "
-        "cheaper than the others and not at equal side effects.</p>"
+        "<p>† Within the strengths tried, KL never reached the budget. The row shows the largest "
+        "strength, so it is cheaper than the others and not at equal side effects.</p>"
     )
 
 
 def _figure(figure: ReportFigure, k: int) -> str:
     drawings = "".join(
         f'<div class="{kind}">'
-        + inline_svg(drawn, prefix=f"{figure.name}-{kind}", title=figure.title, description=figure.description)
+        + inline_svg(
+            drawn, prefix=f"{figure.name}-{kind}", title=figure.title, description=figure.description
+        )
         + "</div>"
         for kind, drawn in (("wide", figure.wide), ("narrow", figure.narrow))
     )
@@ -115,5 +118,3 @@ def _figure(figure: ReportFigure, k: int) -> str:
         f'<figure id="{figure.name}"><h3>Figure {k}. {escape(figure.title)}</h3>{drawings}'
         f"<figcaption>{_prose(figure.caption)}</figcaption></figure>"
     )
-
-

@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from steerlens.evaluation import Comparison
 from steerlens.reports._drawing import draw_key, key, style_plain
 from steerlens.reports._palette import MUTED, RULE, Look
-from steerlens.reports._select import chosen_records, method_looks, ordered_headline
+from steerlens.reports._select import chosen_records, each, method_looks, ordered_headline
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class PropensityCurve:
-    """One method at its chosen site; ``points`` has columns strength, value, low, high, n (values in nats)."""
+    """One method at its chosen site; ``points``: strength, value, low, high (nats), n."""
 
     method: str
     family: str
@@ -41,13 +41,11 @@ def prepare_propensity_curves(comparison: Comparison) -> PropensityCurves:
     """Mean log-odds of the positive over the negative continuation against strength, on the test half."""
     records, look = chosen_records(comparison, "propensity"), method_looks(comparison)
     curves = []
-    for row in ordered_headline(comparison).itertuples():
+    for row in each(ordered_headline(comparison)):
         points = records.loc[records["method"] == row.method, ["strength", "value", "low", "high", "n"]]
         if len(points):
             points = points.reset_index(drop=True)
-            curves.append(
-                PropensityCurve(str(row.method), str(row.family), int(row.layer), look[str(row.method)], points)
-            )
+            curves.append(PropensityCurve(row.method, row.family, int(row.layer), look[row.method], points))
     return PropensityCurves(tuple(curves))
 
 
@@ -67,7 +65,9 @@ def draw_propensity_curves(data: PropensityCurves, axes: Axes, *, family: str | 
         if curve not in own:
             axes.plot(p["strength"], p["value"], color=MUTED, alpha=0.28, linewidth=1, zorder=1.5)
             continue
-        axes.fill_between(p["strength"], p["low"], p["high"], color=curve.look.colour, alpha=0.15, linewidth=0)
+        axes.fill_between(
+            p["strength"], p["low"], p["high"], color=curve.look.colour, alpha=0.15, linewidth=0
+        )
         axes.plot(
             p["strength"], p["value"], color=curve.look.colour, linestyle=curve.look.dashes, linewidth=1.8,
             marker=curve.look.marker, markersize=5, markeredgewidth=0, zorder=3,

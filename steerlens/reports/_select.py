@@ -1,10 +1,13 @@
 """The part of the records that a figure is about."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from steerlens.evaluation import Comparison
-from steerlens.reports._numbers import is_number
+from steerlens.reports._numbers import is_number, listed
 from steerlens.reports._palette import Look, family_order, looks
 
 
@@ -27,6 +30,18 @@ def budget_of(comparison: Comparison) -> float:
     return found[0] if found else float("nan")
 
 
+def each(frame: pd.DataFrame) -> Iterator[Any]:
+    """Rows as named tuples, whose fields pandas cannot type."""
+    yield from frame.itertuples(index=False)
+
+
+def level_of(comparison: Comparison) -> str:
+    """The level of the intervals on the test half, as text."""
+    r = comparison.records
+    levels = sorted({f"{100 * x:.3g} %" for x in r.loc[r["split"] == "test", "level"] if is_number(x)})
+    return listed(levels)
+
+
 def chosen_records(comparison: Comparison, metric: str) -> pd.DataFrame:
     """Test estimates of one metric for every method at its chosen site, by strength."""
     r = comparison.records
@@ -38,4 +53,6 @@ def chosen_records(comparison: Comparison, metric: str) -> pd.DataFrame:
 def random_records(comparison: Comparison, metric: str) -> pd.DataFrame:
     """Test estimates of one metric for the random directions, at every site they were drawn at."""
     r = comparison.records
-    return r[(r["split"] == "test") & (r["role"] == "random") & (r["metric"] == metric)].reset_index(drop=True)
+    return r[(r["split"] == "test") & (r["role"] == "random") & (r["metric"] == metric)].reset_index(
+        drop=True
+    )

@@ -1,7 +1,7 @@
 """Steerability question by question: the mean hides those that steering moves the wrong way."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from scipy.stats import gaussian_kde
 from steerlens.evaluation import Comparison, steerability
 from steerlens.reports._drawing import draw_row, draw_zero, style_rows
 from steerlens.reports._palette import INK, PAPER, Look
-from steerlens.reports._select import method_looks, ordered_headline
+from steerlens.reports._select import each, method_looks, ordered_headline
 
 Array = npt.NDArray[np.float64]
 
@@ -48,20 +48,18 @@ def prepare_steerability(comparison: Comparison) -> Steerabilities:
         tan2024, section 3.2.
     """
     look, rows = method_looks(comparison), []
-    for head in ordered_headline(comparison).itertuples():
+    for head in each(ordered_headline(comparison)):
         s = comparison.samples
         own = s[(s["method"] == head.method) & (s["site"] == head.site)]
         table = own.pivot_table(index="strength", columns="question", values="propensity").dropna(axis=1)
         if table.size and len(table) > 1:
             slopes = steerability(table.to_numpy(), [float(x) for x in table.index])
-            rows.append(
-                Steerability(str(head.method), str(head.family), int(head.layer), look[str(head.method)], slopes)
-            )
+            rows.append(Steerability(head.method, head.family, int(head.layer), look[head.method], slopes))
     return Steerabilities(tuple(rows))
 
 
 def draw_steerability(data: Steerabilities, axes: Axes) -> None:
-    """One row per method: every question a dot below its density, the mean a bar, those not above zero ringed."""
+    """One row per method: a dot per question below the density, the mean a bar, the anti-steerable hollow."""
     style_rows(axes, len(data.rows))
     axes.set_ylim(len(data.rows) - 0.55, -0.98)
     draw_zero(axes, vertical=True)
@@ -72,7 +70,7 @@ def draw_steerability(data: Steerabilities, axes: Axes) -> None:
         height[order] = y + 0.12 + 0.2 * spread
         _draw_density(row, axes, y)
         anti = row.slopes <= 0
-        kind = {"marker": "o", "s": 20, "linewidths": 1.1, "zorder": 3}
+        kind: dict[str, Any] = {"marker": "o", "s": 20, "linewidths": 1.1, "zorder": 3}
         axes.scatter(
             row.slopes[~anti], height[~anti], color=row.look.colour, alpha=0.65, edgecolors="none", **kind
         )
@@ -80,7 +78,12 @@ def draw_steerability(data: Steerabilities, axes: Axes) -> None:
         mean = float(row.slopes.mean())
         axes.plot([mean, mean], [y + 0.05, y + 0.39], color=INK, linewidth=2, zorder=4)
         share = f"{row.n_anti} of {len(row.slopes)} questions anti-steerable"
-        draw_row(axes, y - 0.21, f"{row.method}, layer {row.layer}", f"{share} ({100 * row.n_anti / len(row.slopes):.0f} %)")
+        draw_row(
+            axes,
+            y - 0.21,
+            f"{row.method}, layer {row.layer}",
+            f"{share} ({100 * row.n_anti / len(row.slopes):.0f} %)",
+        )
     axes.autoscale_view(scaley=False)
     axes.set_xlabel("slope per question (nats per unit of strength)")
 

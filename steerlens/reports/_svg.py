@@ -65,8 +65,7 @@ def inline_svg(figure: Figure, *, prefix: str, title: str, description: str) -> 
     )
     match = _SIZE.search(text)
     opening = match.expand(head) if match else "<svg>"
-    names = (
-        f'<title id="{prefix}-title">{escape(title)}</title><desc id="{prefix}-desc">{escape(description)}</desc>'
-    )
+    names = f'<title id="{prefix}-title">{escape(title)}</title>'
+    names += f'<desc id="{prefix}-desc">{escape(description)}</desc>'
     body = text[match.end() if match else 0 :]
     return re.sub(r"\n\s*", "\n", f"{opening}{names}{body}").strip()

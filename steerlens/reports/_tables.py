@@ -1,6 +1,7 @@
 """Tables of a report as HTML. Everything that comes from models, data or users is escaped here."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -8,10 +9,21 @@ import numpy as np
 import pandas as pd
 
 from steerlens.evaluation import Comparison, Generation
-from steerlens.reports._numbers import DASH, bounds, decimals_for, estimate, general, is_number, number, percent
+from steerlens.reports._numbers import (
+    DASH,
+    bounds,
+    decimals_for,
+    estimate,
+    general,
+    is_number,
+    number,
+    percent,
+)
 from steerlens.reports._palette import family_colour
 from steerlens.reports._select import chosen_records, ordered_headline
 
+REPLACEMENT = "\ufffd"
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _COLUMNS = (
     ("Effect at the budget", "nats"),
     ("Random directions", "nats, 95 % range"),
@@ -30,14 +42,21 @@ def headline_table(comparison: Comparison) -> str:
     rows = ordered_headline(comparison)
     if rows.empty:
         return "<p>No method was measured.</p>"
-    heads = "".join(
-        f'<th scope="col" role="columnheader">{name} <span class="unit">{unit}</span></th>' for name, unit in _COLUMNS
-    )
+    heads = ["Method", *(f'{name} <span class="unit">{unit}</span>' for name, unit in _COLUMNS)]
+    caption = "Each method at its chosen site, measured once on the test half. Square brackets are intervals."
     body = "\n".join(_headline_row(comparison, row) for _, row in rows.iterrows())
+    return _table("headline", caption, heads, body)
+
+
+def _table(kind: str, caption: str, heads: Sequence[str], body: str) -> str:
+    """A table that stays one for screen readers when the style sheet lays it out as cards.
+
+    Caption, heads and body are HTML already.
+    """
+    cells = "".join(f'<th scope="col" role="columnheader">{head}</th>' for head in heads)
     return (
-        '<table class="headline stack" role="table"><caption>Each method at the site chosen for it, measured once on '
-        "the test half. Square brackets are intervals.</caption>"
-        f'<thead role="rowgroup"><tr role="row"><th scope="col" role="columnheader">Method</th>{heads}</tr></thead>'
+        f'<table class="{kind} stack" role="table"><caption>{caption}</caption>'
+        f'<thead role="rowgroup"><tr role="row">{cells}</tr></thead>'
         f'<tbody role="rowgroup">{body}</tbody></table>'
     )
 
@@ -64,16 +83,21 @@ def _headline_row(comparison: Comparison, row: pd.Series) -> str:
         f'<td role="cell" data-label="{escape(name)}, {escape(unit)}" title="{escape(title)}">{cell}</td>'
         for (name, unit), cell, title in zip(_COLUMNS, cells, titles, strict=True)
     )
-    tried = f", best of {_count(row['n_tried'])} sites" if is_number(row["n_tried"]) and row["n_tried"] > 1 else ""
+    tried = (
+        f", best of {_count(row['n_tried'])} sites"
+        if is_number(row["n_tried"]) and row["n_tried"] > 1
+        else ""
+    )
     return (
         f'<tr role="row"><th scope="row" role="rowheader"><b>{escape(str(row["method"]))}</b> '
         f"{family_chip(row['family'])} "
-        f'<small title="{escape(str(row["site"]))}">layer {_count(row["layer"])}{tried}</small></th>{tds}</tr>'
+        f'<small title="{escape(str(row["site"]))}">layer {_count(row["layer"])}{tried}</small></th>'
+        f"{tds}</tr>"
     )
 
 
 def displacement(comparison: Comparison, row: pd.Series) -> str:
-    """Relative displacement with the interval of the records, interpolated to the strength as the value was."""
+    """Relative displacement with the records' interval, interpolated to the strength as the value was."""
     d = chosen_records(comparison, "displacement")
     d = d[(d["method"] == row["method"]) & (d["strength"] >= 0)].sort_values("strength")
     low = high = float("nan")
@@ -116,7 +140,8 @@ def _origin(comparison: Comparison, method: str, metric: str) -> str:
     if rows.empty:
         return ""
     r = rows.iloc[-1]
-    return f"{r['level']:.0%} interval, n = {_count(r['n'])}, {_count(r['n_clusters'])} clusters, {r['interval']}"
+    n = f"n = {_count(r['n'])}, {_count(r['n_clusters'])} clusters"
+    return f"{r['level']:.0%} interval, {n}, {r['interval']}"
 
 
 def _count(value: Any) -> str:
@@ -147,16 +172,14 @@ def _prompt_table(prompt: str, rows: list[Generation]) -> str:
         f'<td role="cell" class="text">{_text(g.text)}</td></tr>'
         for k, g in enumerate(steered)
     ] or [f'<tr role="row">{first}<td role="cell">{DASH}</td><td role="cell">{DASH}</td></tr>']
-    return (
-        f'<table class="generations stack" role="table"><caption>Prompt: <q>{_text(prompt)}</q></caption>'
-        '<thead role="rowgroup"><tr role="row"><th scope="col" role="columnheader">Unsteered</th>'
-        '<th scope="col" role="columnheader">Method</th><th scope="col" role="columnheader">Steered</th></tr></thead>'
-        f'<tbody role="rowgroup">{"".join(lines)}</tbody></table>'
-    )
+    caption = f"Prompt: <q>{_text(prompt)}</q>"
+    return _table("generations", caption, ("Unsteered", "Method", "Steered"), "".join(lines))
 
 
 def _text(text: str) -> str:
-    return f'<span class="generated">{escape(text)}</span>' if text.strip() else '<span class="empty">(nothing)</span>'
+    if not text.strip():
+        return '<span class="empty">(nothing)</span>'
+    return f'<span class="generated">{escape(_CONTROL.sub(REPLACEMENT, text))}</span>'
 
 
 def facts_list(facts: Iterable[tuple[str, Any]]) -> str:
@@ -183,7 +206,7 @@ def fact(value: Any) -> str:
 
 
 def comparison_html(comparison: Comparison) -> str:
-    """The headline as a small table for notebooks: effect, random directions, steerability, anti-steerable share."""
+    """The headline as a small table for notebooks; everything in it is escaped."""
     names = ("effect (nats)", "random 95 %", "steerability", "slope ≤ 0", "layer", "n")
     heads = "".join(f"<th>{escape(n)}</th>" for n in ("method", "family", *names))
     lines = []
@@ -208,7 +231,9 @@ def comparison_html(comparison: Comparison) -> str:
     caption = f"{escape(fact(p.concept.get('name')))} in {escape(fact(p.model.get('name')))}"
     note = "" if comparison.headline["reached"].astype(bool).all() else "<p>† never reached the budget</p>"
     budgets = [general(b) for b in comparison.headline["budget"].unique()]
+    caption += f", at a KL budget of {', '.join(budgets)} nats per token"
     return (
-        f'<div class="steerlens-comparison"><table><caption>{caption}, at a KL budget of {", ".join(budgets)} nats '
-        f"per token</caption><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>{note}</div>"
+        f'<div class="steerlens-comparison"><table><caption>{caption}</caption>'
+        f"<thead><tr>{heads}</tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table>{note}</div>"
     )

@@ -129,3 +129,12 @@ def test_a_switched_off_hook_point_is_refused_until_switched_on() -> None:
         model.hook_point("blocks.0.attn.hook_result")
     model.bridge.set_use_attn_result(True)
     assert model.hook_point("blocks.0.attn.hook_result") is not None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_reduced_precision_stays_near_the_exact_logits(family: str) -> None:
+    exact, rounded = tiny_model(family), tiny_model(family, dtype="bfloat16")
+    expected = exact.logits(TEXTS[0])
+    error = (rounded.logits(TEXTS[0]).float() - expected).abs().mean()
+    # eight bits of mantissa over four layers
+    assert error < 0.05 * expected.std()

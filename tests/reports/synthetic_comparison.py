@@ -59,7 +59,7 @@ def site_of(layer: int) -> str:
 def record(**given: Any) -> dict[str, Any]:
     base = {
         "split": "test", "role": "method", "level": 0.95, "n": N, "n_clusters": GROUPS,
-        "interval": "cluster bootstrap (BCa)",
+        "interval": "cluster bootstrap, BCa, 2000",
     }  # fmt: skip
     return base | given
 
@@ -78,9 +78,16 @@ def method_rows(planted: Planted, rng: np.random.Generator) -> list[dict[str, An
         rows += [
             record(**where, strength=s, metric="propensity", value=-0.8 + e, low=-1.25 + e, high=-0.4 + e),
             record(**where, strength=s, metric="effect", value=e, low=e - half, high=e + half),
-            record(**where, strength=s, metric="kl", value=kl, low=0.85 * kl, high=1.2 * kl, n=64, n_clusters=64),
             record(
-                **where, strength=s, metric="perplexity_ratio", value=1 + kl, low=1 + 0.7 * kl, high=1 + 1.4 * kl
+                **where, strength=s, metric="kl", value=kl, low=0.85 * kl, high=1.2 * kl, n=64, n_clusters=64
+            ),
+            record(
+                **where,
+                strength=s,
+                metric="perplexity_ratio",
+                value=1 + kl,
+                low=1 + 0.7 * kl,
+                high=1 + 1.4 * kl,
             ),
             record(
                 **where,
@@ -120,7 +127,15 @@ def random_rows(rng: np.random.Generator) -> list[dict[str, Any]]:
             for s in FORWARD:
                 e, kl = float(gain * s), float(cost * s**2)
                 rows += [
-                    record(**where, role="random", strength=s, metric="effect", value=e, low=e - 0.2, high=e + 0.2),
+                    record(
+                        **where,
+                        role="random",
+                        strength=s,
+                        metric="effect",
+                        value=e,
+                        low=e - 0.2,
+                        high=e + 0.2,
+                    ),
                     record(
                         **where, role="random", strength=s, metric="kl", value=kl, low=0.9 * kl, high=1.1 * kl
                     ),
@@ -148,14 +163,17 @@ def headline_row(planted: Planted, samples: pd.DataFrame) -> dict[str, Any]:
     kl = min(BUDGET, max(costs))
     strength = float(np.interp(kl, costs, FORWARD))
     effect = float(np.interp(strength, FORWARD, [planted.effect(s) for s in FORWARD]))
-    table = samples[samples["method"] == planted.method].pivot(index="strength", columns="question", values="propensity")
+    table = samples[samples["method"] == planted.method].pivot(
+        index="strength", columns="question", values="propensity"
+    )
     slopes = steerability(table.to_numpy(), list(table.index))
     slope, anti, unit = slopes.mean(), (slopes <= 0).mean(), (table.loc[1.0] < table.loc[0.0]).mean()
     half = 0.35 if reached else 0.22
     return {
-        "family": planted.family, "method": planted.method, "site": site_of(planted.layer), "layer": planted.layer,
-        "budget": BUDGET, "reached": reached, "strength": strength, "kl": kl,
-        "effect": effect, "effect_low": effect - half, "effect_high": effect + half, "n": N, "n_clusters": GROUPS,
+        "family": planted.family, "method": planted.method, "site": site_of(planted.layer),
+        "layer": planted.layer, "budget": BUDGET, "reached": reached, "strength": strength, "kl": kl,
+        "effect": effect, "effect_low": effect - half, "effect_high": effect + half,
+        "n": N, "n_clusters": GROUPS,
         "steerability": slope, "steerability_low": slope - 0.13, "steerability_high": slope + 0.13,
         "anti_slope": anti, "anti_slope_low": max(0.0, anti - 0.03), "anti_slope_high": anti + 0.12,
         "anti_unit": unit, "anti_unit_low": max(0.0, unit - 0.02), "anti_unit_high": unit + 0.15,
@@ -199,7 +217,8 @@ def provenance() -> Provenance:
     return Provenance(
         question="Do affine and learned maps move sentiment further than a mean shift at equal side effects?",
         model={
-            "name": "HuggingFaceTB/SmolLM2-135M-Instruct", "revision": "12fd25f77366fa6b3b4b768ec3050bf629380bac",
+            "name": "HuggingFaceTB/SmolLM2-135M-Instruct",
+            "revision": "12fd25f77366fa6b3b4b768ec3050bf629380bac",
             "layers": 30, "width": 576, "dtype": "float32", "device": "cpu", "bos": True,
         },
         concept={
