@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from steerlens.maps import SteeringMethod
     from steerlens.models import LensModel
 
-DEMO_LAYERS = "12,16,20,24"
-DEMO_STRENGTHS = "-1,-0.5,0,0.5,1,2,4"
+DEMO_LAYERS = "16,20,24"
+DEMO_STRENGTHS = "-1,0,1,2,4"
+DEMO_NEUTRAL = 24
 DEMO_PROMPTS = ("The film was", "I went to the new restaurant and", "My honest opinion of this hotel:")
 
 app = typer.Typer(
@@ -53,6 +54,7 @@ def demo(out: Out = Path("steerlens-demo"), seed: Seed = 0) -> None:
         strengths=DEMO_STRENGTHS,
         out=out,
         seed=seed,
+        max_texts=DEMO_NEUTRAL,
         prompts=list(DEMO_PROMPTS),
     )
 
@@ -71,11 +73,12 @@ def compare(
     n_random: Annotated[int, typer.Option("--random", help="Random directions per chosen layer, as control.")] = 20,
     seed: Seed = 0,
     max_pairs: MaxPairs = 0,
+    max_texts: Annotated[int, typer.Option("--max-texts", help="Use at most this many neutral texts; 0 for all.")] = 0,
     prompts: Annotated[list[str] | None, typer.Option("--prompt", help="A text to continue; may be repeated.")] = None,
 ) -> None:
     """Compare steering methods on a concept at one budget of side effects, and write a report."""
     from steerlens.concepts import load_concept
-    from steerlens.evaluation import ComparisonPlan, run_comparison
+    from steerlens.evaluation import ComparisonPlan, neutral_texts, run_comparison
     from steerlens.models import load_model
 
     methods, grid = _methods(maps), _numbers(strengths, "--strengths")
@@ -91,7 +94,8 @@ def compare(
         prompts=tuple(prompts or ()),
         seed=seed,
     )
-    comparison, fitted = run_comparison(lens, fit, test, plan, select=select, command=_command())
+    texts = neutral_texts()[: max_texts or None]
+    comparison, fitted = run_comparison(lens, fit, test, plan, select=select, neutral=texts, command=_command())
     _say(_save(comparison, fitted, out))
 
 
@@ -121,7 +125,7 @@ def concepts() -> None:
     """List the built-in concept data sets."""
     from steerlens.concepts import concept_summaries
 
-    rows = [(s.name, str(s.n_pairs), str(s.n_groups), s.licence, s.description) for s in concept_summaries()]
+    rows = [(s.name, str(s.pairs), str(s.groups), s.licence, s.description) for s in concept_summaries()]
     _table("Concepts", ("name", "pairs", "groups", "licence", "what"), rows)
 
 

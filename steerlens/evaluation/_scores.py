@@ -94,7 +94,8 @@ def score_questions(
         totals = torch.zeros_like(out)
         for k, logits in _each(model, tokens, interventions, keep):
             row_of, column, token, slot = where.to(logits.device)
-            wanted = _log_probabilities(logits)[row_of, column, token].double()
+            scores = _at_least_single(logits)
+            wanted = (scores[row_of, column, token] - scores.logsumexp(dim=-1)[row_of, column]).double()
             totals[k] = torch.zeros(out.shape[1], dtype=torch.float64).index_add_(0, slot.cpu(), wanted.cpu())
             advance(len(batch))
         out.add_(totals)
@@ -127,16 +128,22 @@ def score_neutral(
         target = tokens.ids[:, CONTEXT_TOKENS:]
         scored = tokens.attention_mask[:, CONTEXT_TOKENS:].bool()
         keep = target.shape[1] + 1
-        base: Tensor | None = None
+        weights: Tensor | None = None
+        own: Tensor | None = None
         for k, logits in _each(model, tokens, (UNSTEERED, *interventions), keep):
-            logp = _log_probabilities(logits[:, :-1])
-            of_text = -(logp.gather(-1, target[..., None])[..., 0].double() * scored).sum(dim=1).cpu()
-            if base is None:
-                base, base_nll[batch] = logp, of_text
+            # KL = Σ p·log p − Σ p·log q, and Σ p·log q needs no distribution of q, only its logits and their log-sum-exp.
+            scores = _at_least_single(logits[:, :-1])
+            log_norm = scores.logsumexp(dim=-1)
+            of_text = (log_norm - scores.gather(-1, target[..., None])[..., 0]).double()
+            if weights is None:
+                weights = (scores - log_norm[..., None]).exp()
+            expected = (torch.linalg.vecdot(weights, scores) - log_norm).double()
+            if own is None:
+                own = expected
+                base_nll[batch] = (of_text * scored).sum(dim=1).cpu()
                 continue
-            divergence = torch.einsum("btv,btv->bt", base.exp(), base - logp).double()
-            kl[k - 1, batch] = (divergence * scored).sum(dim=1).cpu()
-            nll[k - 1, batch] = of_text
+            kl[k - 1, batch] = ((own - expected) * scored).sum(dim=1).cpu()
+            nll[k - 1, batch] = (of_text * scored).sum(dim=1).cpu()
             advance(len(batch))
 
     with progress(f"side effects on {len(texts)} texts", len(rows) * len(interventions)) as advance:
@@ -185,9 +192,9 @@ def _padded(model: LensModel, rows: Sequence[tuple[Sequence[int], int]], side: P
     return made.to(model.device)
 
 
-def _log_probabilities(logits: Float[Tensor, "batch kept vocab"]) -> Float[Tensor, "batch kept vocab"]:
-    """In float32 at least: a log-sum-exp over a vocabulary in half precision is off by tenths of a nat."""
-    return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(dim=-1)
+def _at_least_single(logits: Float[Tensor, "batch kept vocab"]) -> Float[Tensor, "batch kept vocab"]:
+    """Float32 or wider: a log-sum-exp over a vocabulary in half precision is off by tenths of a nat."""
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 @final
