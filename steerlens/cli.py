@@ -13,6 +13,8 @@ from rich.table import Table
 from steerlens.errors import OptionError, SteerlensError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from steerlens.activations import Site
     from steerlens.evaluation import Comparison, FittedMaps
     from steerlens.maps import SteeringMethod
@@ -31,15 +33,22 @@ app = typer.Typer(
     add_completion=False,
 )
 
-ModelName = Annotated[str, typer.Option("--model", help="Hub name, folder, .gguf file, or a name from `steerlens models`.")]
+ModelName = Annotated[
+    str, typer.Option("--model", help="Hub name, folder, .gguf file, or a name from `steerlens models`.")
+]
 ConceptName = Annotated[str, typer.Option("--concept", help="Built-in concept or a file; see `steerlens concepts`.")]
-Layers = Annotated[str, typer.Option("--layers", help="Blocks whose output is steered, such as 8,14,20; `all` for every block.")]
+Layers = Annotated[
+    str,
+    typer.Option("--layers", help="Blocks whose output is steered, such as 8,14,20; `all` for every block."),
+]
 MapNames = Annotated[str, typer.Option("--maps", help="Methods, comma-separated; `all` for the ladder.")]
 Strengths = Annotated[str, typer.Option("--strengths", help="Grid of strengths, with 0 and 1 in it.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for report, records and maps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or float64.")]
 Device = Annotated[str, typer.Option("--device", help="Where the model runs, such as cpu or cuda.")]
-Budget = Annotated[float, typer.Option("--budget", help="KL on neutral text, nats per token, at which effects are compared.")]
+Budget = Annotated[
+    float, typer.Option("--budget", help="KL on neutral text, nats per token, at which effects are compared.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of splits, bootstrap and random directions.")]
 MaxPairs = Annotated[int, typer.Option("--max-pairs", help="Use at most this many pairs of each split; 0 for all.")]
 
@@ -100,7 +109,9 @@ def compare(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="Folder written by `steerlens demo` or `steerlens compare`.")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder written by `steerlens demo` or `steerlens compare`.")],
+) -> None:
     """Write the report of a finished comparison again."""
     from steerlens.evaluation import Comparison
     from steerlens.reports import write_report
@@ -109,7 +120,9 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder written by `steer
 
 
 @app.command()
-def models(name: Annotated[str | None, typer.Argument(help="Describe this model without loading its weights.")] = None) -> None:
+def models(
+    name: Annotated[str | None, typer.Argument(help="Describe this model without loading its weights.")] = None,
+) -> None:
     """List the models that can be loaded here, or describe one."""
     from steerlens.models import describe, model_catalogue
 
@@ -117,7 +130,11 @@ def models(name: Annotated[str | None, typer.Argument(help="Describe this model 
         Console().print(str(describe(name)), highlight=False, markup=False)
         return
     rows = model_catalogue()
-    _table("Models", ("name", "from", "parameters", "float32", "bfloat16", "loads here"), [row.cells for row in rows])
+    _table(
+        "Models",
+        ("name", "from", "parameters", "float32", "bfloat16", "loads here"),
+        [row.cells for row in rows],
+    )
 
 
 @app.command()
@@ -205,10 +222,12 @@ def _whole_numbers(text: str, option: str) -> list[int]:
     try:
         return [int(w) for w in _words(text)]
     except ValueError:
-        raise OptionError(f"{option} takes whole numbers separated by commas, such as 8,14, but got {text!r}.") from None
+        raise OptionError(
+            f"{option} takes whole numbers separated by commas, such as 8,14, but got {text!r}."
+        ) from None
 
 
-def _table(title: str, columns: tuple[str, ...], rows: "list[tuple[str, ...]]") -> None:
+def _table(title: str, columns: tuple[str, ...], rows: "Sequence[tuple[str, ...]]") -> None:
     table = Table(title=title, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")

@@ -159,7 +159,9 @@ def extract_moments(
                 kept[site][side] = kept[site][side].merge(moments(values[mask]))
 
     _sweep(model, dataset, wanted, merge, batch_tokens)
-    return {site: ContrastiveMoments(*kept[site], site, _source(model, dataset, site)) for site in wanted}
+    return {
+        site: ContrastiveMoments(kept[site][0], kept[site][1], site, _source(model, dataset, site)) for site in wanted
+    }
 
 
 def _sweep(model: LensModel, dataset: ConceptDataset, sites: tuple[Site, ...], sink: Sink, batch_tokens: int) -> None:
@@ -183,9 +185,9 @@ def _sweep(model: LensModel, dataset: ConceptDataset, sites: tuple[Site, ...], s
 def _read_batch(
     model: LensModel, rows: Sequence[TextRow], by_hook: Mapping[str, Sequence[Site]]
 ) -> dict[Site, Float[Tensor, "batch _"]]:
-    tokens = TokenBatch.from_rows(
-        [r.ids for r in rows], pad_id=model.pad_id, n_prompt=[r.n_prompt for r in rows]
-    ).to(model.device)
+    tokens = TokenBatch.from_rows([r.ids for r in rows], pad_id=model.pad_id, n_prompt=[r.n_prompt for r in rows]).to(
+        model.device
+    )
     taken: dict[Site, Tensor] = {}
 
     def reader(hook_name: str, activation: Tensor) -> None:
@@ -204,7 +206,9 @@ def _pool(values: Float[Tensor, "batch token width"], site: Site, tokens: TokenB
     if not bool((counts > 0).all()):
         bad = int((counts == 0).nonzero()[0])
         length = int(tokens.attention_mask[bad].sum())
-        raise SiteError(f"{site.tokens} selects no token of a text of {length} tokens. Use longer texts or another selector.")
+        raise SiteError(
+            f"{site.tokens} selects no token of a text of {length} tokens. Use longer texts or another selector."
+        )
     exact = torch.float64 if values.dtype == torch.float64 else torch.float32
     row_of = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]
     sums = torch.zeros(len(mask), values.shape[-1], dtype=exact, device=values.device)

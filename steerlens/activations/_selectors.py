@@ -23,15 +23,11 @@ class TokenSelector(abc.ABC):
     """
 
     @abc.abstractmethod
-    def read(
-        self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]
-    ) -> Bool[Tensor, "batch token"]:
+    def read(self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]) -> Bool[Tensor, "batch token"]:
         """Tokens that extraction reads, given whole texts; several tokens of a text are averaged."""
 
     @abc.abstractmethod
-    def write(
-        self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]
-    ) -> Bool[Tensor, "batch token"]:
+    def write(self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]) -> Bool[Tensor, "batch token"]:
         """Tokens that steering changes, given the tokens of one forward pass."""
 
 
@@ -43,14 +39,10 @@ class LastToken(TokenSelector):
     Both are the tokens from which a next token is predicted.
     """
 
-    def read(
-        self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]
-    ) -> Bool[Tensor, "batch token"]:
+    def read(self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]) -> Bool[Tensor, "batch token"]:
         return index == index.amax(dim=1, keepdim=True)
 
-    def write(
-        self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]
-    ) -> Bool[Tensor, "batch token"]:
+    def write(self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]) -> Bool[Tensor, "batch token"]:
         return index >= (n_prompt - 1).clamp(min=0)[:, None]
 
 
@@ -59,9 +51,7 @@ class LastToken(TokenSelector):
 class AllTokens(TokenSelector):
     """Every token but the first, of prompt and continuation alike."""
 
-    def read(
-        self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]
-    ) -> Bool[Tensor, "batch token"]:
+    def read(self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]) -> Bool[Tensor, "batch token"]:
         return index >= 1
 
     write = read
@@ -72,9 +62,7 @@ class AllTokens(TokenSelector):
 class PromptTokens(TokenSelector):
     """The tokens of the prompt but the first, and none that follow it."""
 
-    def read(
-        self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]
-    ) -> Bool[Tensor, "batch token"]:
+    def read(self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]) -> Bool[Tensor, "batch token"]:
         return (index >= 1) & (index < n_prompt[:, None])
 
     write = read
@@ -88,14 +76,10 @@ class AnswerToken(TokenSelector):
     The first scored or generated token is predicted from the prompt, so steering here cannot change it.
     """
 
-    def read(
-        self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]
-    ) -> Bool[Tensor, "batch token"]:
+    def read(self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]) -> Bool[Tensor, "batch token"]:
         return index == n_prompt[:, None]
 
-    def write(
-        self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]
-    ) -> Bool[Tensor, "batch token"]:
+    def write(self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]) -> Bool[Tensor, "batch token"]:
         return index >= n_prompt[:, None]
 
 
@@ -114,9 +98,7 @@ class FromIndex(TokenSelector):
         if self.start < 0:
             raise OptionError(f"FromIndex counts from the first token, so start must be >= 0, but got {self.start}.")
 
-    def read(
-        self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]
-    ) -> Bool[Tensor, "batch token"]:
+    def read(self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]) -> Bool[Tensor, "batch token"]:
         return index >= self.start
 
     write = read
@@ -138,9 +120,7 @@ class SpanTokens(TokenSelector):
         if not 0 <= self.start < self.stop:
             raise OptionError(f"SpanTokens needs 0 <= start < stop, but got {self.start} and {self.stop}.")
 
-    def read(
-        self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]
-    ) -> Bool[Tensor, "batch token"]:
+    def read(self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]) -> Bool[Tensor, "batch token"]:
         return (index >= self.start) & (index < self.stop)
 
     write = read

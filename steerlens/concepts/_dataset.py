@@ -126,8 +126,7 @@ class ConceptDataset:
             )
         part_of = dict(zip(groups, _parts(len(groups), fractions), strict=True))
         parts = (
-            replace(self, pairs=tuple(pair for pair in self.pairs if part_of[pair.group] == part))
-            for part in range(3)
+            replace(self, pairs=tuple(pair for pair in self.pairs if part_of[pair.group] == part)) for part in range(3)
         )
         return Split(*parts)
 

@@ -59,8 +59,7 @@ def _load_builtin(source: str, name: str | None, options: dict[str, str | None])
     for option, value in options.items():
         if value is not None:
             raise OptionError(
-                f"{option}={value!r} with the built-in concept {source!r}. Expected it with a file only. "
-                "Leave it out."
+                f"{option}={value!r} with the built-in concept {source!r}. Expected it with a file only. Leave it out."
             )
     summary = next(summary for summary in concept_summaries() if summary.name == source)
     reading = read_pairs(read_rows(DATA / f"{source}.jsonl"), "pairs", None)

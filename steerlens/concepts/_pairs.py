@@ -144,18 +144,14 @@ def _check_differ(one: str, text: str, other: str, text_of_other: str) -> None:
 def checked_metadata(metadata: object) -> Metadata:
     """The metadata, immutable, if its keys are free and its values are scalars."""
     if not isinstance(metadata, Mapping):
-        raise ConceptError(
-            f"metadata is a {type(metadata).__name__}. Expected a mapping of names to scalars."
-        )
+        raise ConceptError(f"metadata is a {type(metadata).__name__}. Expected a mapping of names to scalars.")
     for key, value in metadata.items():
         if not isinstance(key, str) or key in FIELD_NAMES:
             raise ConceptError(
                 f"metadata key {key!r} is not allowed. Expected a text that is not the name of a field of a "
                 f"pair ({', '.join(sorted(FIELD_NAMES))}). Rename it."
             )
-        if not isinstance(value, str | int | float) or (
-            isinstance(value, float) and not math.isfinite(value)
-        ):
+        if not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
             raise ConceptError(
                 f"metadata {key!r} is {value!r} ({type(value).__name__}). Expected a text, a finite number, "
                 "true or false. Flatten it, or leave it out."

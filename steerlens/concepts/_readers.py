@@ -67,9 +67,7 @@ def detect_format(row: Row) -> str:
     if {"input", "output"} <= keys:
         return "function_vectors"
     if keys & {"answer_matching_behavior", "answer_not_matching_behavior"}:
-        answer = str(
-            row.fields.get("answer_matching_behavior", row.fields.get("answer_not_matching_behavior"))
-        )
+        answer = str(row.fields.get("answer_matching_behavior", row.fields.get("answer_not_matching_behavior")))
         return "caa" if "statement" not in keys and _LETTER.fullmatch(answer) else "mwe"
     if "question" in keys:
         raise ConceptError(
@@ -99,9 +97,7 @@ def read_pairs(rows: Sequence[Row], format: str | None, group_by: str | None) ->
     """
     chosen = detect_format(rows[0]) if format is None else format
     if chosen not in _READERS:
-        raise UnknownNameError(
-            "concept file format", chosen, _READERS, "Leave it out to detect it from the content."
-        )
+        raise UnknownNameError("concept file format", chosen, _READERS, "Leave it out to detect it from the content.")
     if group_by is not None and chosen not in ("pairs", "statements"):
         raise OptionError(
             f"group_by={group_by!r} with the format {chosen!r}, whose groups follow from its content. "
@@ -144,9 +140,7 @@ def _metadata(row: Row) -> Metadata:
     """The object called metadata, if any, and all fields that are none of a pair's."""
     nested = row.fields.get("metadata", {})
     if not isinstance(nested, Mapping):
-        raise ConceptError(
-            f"field 'metadata' is {nested!r}. Expected an object of names and scalars. Write it as one."
-        )
+        raise ConceptError(f"field 'metadata' is {nested!r}. Expected an object of names and scalars. Write it as one.")
     others = {key: value for key, value in row.fields.items() if key not in FIELD_NAMES}
     return checked_metadata({**nested, **others})
 
@@ -161,9 +155,7 @@ def _read_caa(rows: Sequence[Row], _: str | None) -> Reading:
         stem = re.split(r"\s*Choices:|\n[ \t]*\(A\)", question, maxsplit=1)[0].strip()
         metadata: dict[str, Scalar] = {"answer_letter": positive, "option_count": len(options)}
         with at(row.place):
-            pairs.append(
-                ContrastivePair(f"{question}\n\nAnswer: (", positive, negative, stem or question, metadata)
-            )
+            pairs.append(ContrastivePair(f"{question}\n\nAnswer: (", positive, negative, stem or question, metadata))
     return Reading(tuple(pairs), tuple(row.place for row in rows))
 
 
@@ -241,9 +233,7 @@ def _read_statements(rows: Sequence[Row], group_by: str | None) -> Reading:
         metadata: dict[str, Scalar] = {"true_statement": true.text, "false_statement": false.text}
         with at(place):
             positive, negative = true.text[len(prefix) :], false.text[len(prefix) :]
-            pairs.append(
-                ContrastivePair(prefix, positive, negative, true.group or prefix or true.text, metadata)
-            )
+            pairs.append(ContrastivePair(prefix, positive, negative, true.group or prefix or true.text, metadata))
         places.append(place)
     if not pairs:
         raise ConceptError(
@@ -251,9 +241,7 @@ def _read_statements(rows: Sequence[Row], group_by: str | None) -> Reading:
             "at least one. Group by another field with group_by=."
         )
     left = len(rows) - 2 * len(pairs)
-    return Reading(
-        tuple(pairs), tuple(places), f"{left} statement(s) without a partner left out." if left else ""
-    )
+    return Reading(tuple(pairs), tuple(places), f"{left} statement(s) without a partner left out." if left else "")
 
 
 def _statement(row: Row, index: int, key: str | None) -> Statement:

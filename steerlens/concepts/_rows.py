@@ -71,9 +71,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
     text = _decode(path)
     start = text.lstrip()[:1]
     if not start:
-        raise ConceptError(
-            f"{path}: the file is empty. Expected at least one record. Check how it was written."
-        )
+        raise ConceptError(f"{path}: the file is empty. Expected at least one record. Check how it was written.")
     if path.suffix.lower() == ".csv":
         rows = tuple(_read_csv(text, path))
     elif start == "[":
@@ -91,9 +89,7 @@ def _decode(path: Path) -> str:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise ConceptError(
-            f"{path}: file not found. Expected a .jsonl, .json or .csv file. Check the path."
-        ) from None
+        raise ConceptError(f"{path}: file not found. Expected a .jsonl, .json or .csv file. Check the path.") from None
     except OSError as error:
         raise ConceptError(
             f"{path}: cannot be read ({error.strerror}). Expected a readable .jsonl, .json or .csv file. "

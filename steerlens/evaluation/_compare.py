@@ -229,9 +229,7 @@ def _generations(
     return tuple(found)
 
 
-def _check_splits(
-    fit: ConceptDataset, select: ConceptDataset | None, test: ConceptDataset, n_sites: int
-) -> None:
+def _check_splits(fit: ConceptDataset, select: ConceptDataset | None, test: ConceptDataset, n_sites: int) -> None:
     if n_sites > 1 and select is None:
         raise OptionError(
             f"Choosing among {n_sites} sites needs pairs to choose on. Pass select=, from dataset.split(seed=0), "

@@ -38,7 +38,7 @@ def steerability(propensity: npt.ArrayLike, strengths: Sequence[float]) -> Array
     within = np.abs(s) <= SLOPE_RANGE
     if len(set(s[within].tolist())) < 2:
         raise EstimateError(
-            f"A slope needs two strengths of size {SLOPE_RANGE} or less, but got {sorted(set(s.tolist()))}. Add 0 and 1."
+            f"A slope needs two strengths within ±{SLOPE_RANGE}, but got {sorted(set(s.tolist()))}. Add 0 and 1."
         )
     centred = s[within] - s[within].mean()
     slopes: Array = centred @ m[within] / (centred @ centred)
@@ -80,7 +80,9 @@ def anti_steerable(
     m = np.asarray(propensity, dtype=np.float64)
     missing = [s for s in (0.0, 1.0) if s not in strengths]
     if missing:
-        raise OptionError(f"Anti-steerable shares compare strengths 0 and 1, but {missing} is not in {list(strengths)}.")
+        raise OptionError(
+            f"Anti-steerable shares compare strengths 0 and 1, but {missing} is not in {list(strengths)}."
+        )
     change = m[list(strengths).index(1.0)] - m[list(strengths).index(0.0)]
     slopes = steerability(m, strengths)
     return AntiSteerable(

@@ -17,7 +17,14 @@ from steerlens.activations import TextRow, joined_rows, shrinking_batches
 from steerlens.concepts import Question
 from steerlens.errors import OptionError
 from steerlens.interventions import Intervention, steer
-from steerlens.models import LensModel, PaddingSide, ResidualStart, TokenBatch, residual_starts, resumed_logits
+from steerlens.models import (
+    LensModel,
+    PaddingSide,
+    ResidualStart,
+    TokenBatch,
+    residual_starts,
+    resumed_logits,
+)
 from steerlens.progress import progress
 
 UNSTEERED = Intervention({}, 0.0)
@@ -106,9 +113,7 @@ def score_questions(
     return QuestionScores(out[:, 0::2], out[:, 1::2], lengths[:, 0], lengths[:, 1])
 
 
-def score_neutral(
-    model: LensModel, texts: Sequence[str], interventions: Sequence[Intervention]
-) -> NeutralScores:
+def score_neutral(model: LensModel, texts: Sequence[str], interventions: Sequence[Intervention]) -> NeutralScores:
     """KL from the unsteered model, and likelihood, of every text under every intervention.
 
     The first tokens of a text are context; all later ones are scored, each from a steered position where the
@@ -131,7 +136,7 @@ def score_neutral(
         weights: Tensor | None = None
         own: Tensor | None = None
         for k, logits in _each(model, tokens, (UNSTEERED, *interventions), keep):
-            # KL = Σ p·log p − Σ p·log q, and Σ p·log q needs no distribution of q, only its logits and their log-sum-exp.
+            # KL = Σ p·log p − Σ p·log q, and Σ p·log q needs only the logits of q and their log-sum-exp.
             scores = _at_least_single(logits[:, :-1])
             log_norm = scores.logsumexp(dim=-1)
             of_text = (log_norm - scores.gather(-1, target[..., None])[..., 0]).double()

@@ -8,7 +8,12 @@ import numpy as np
 import pandas as pd
 
 from steerlens.activations import Site
-from steerlens.evaluation._comparison import CONTRAST_COLUMNS, HEADLINE_COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
+from steerlens.evaluation._comparison import (
+    CONTRAST_COLUMNS,
+    HEADLINE_COLUMNS,
+    RECORD_COLUMNS,
+    SAMPLE_COLUMNS,
+)
 from steerlens.evaluation._measure import Arm, Array, Measured
 from steerlens.evaluation._reliability import anti_steerable, contrast, steerability
 from steerlens.numerics import Estimate, bootstrap, cluster_mean
@@ -120,9 +125,7 @@ def contrast_frame(chosen: Sequence[Measured], *, budget: float, seed: int) -> p
     rows = []
     for reference, method in combinations(chosen, 2):
         d = contrast(method.dose_curve, reference.dose_curve, budget, seed=seed)
-        rows.append(
-            (method.arm.method, reference.arm.method, d.value, d.low, d.high, d.level, d.n, d.n_clusters)
-        )
+        rows.append((method.arm.method, reference.arm.method, d.value, d.low, d.high, d.level, d.n, d.n_clusters))
     return pd.DataFrame(rows, columns=list(CONTRAST_COLUMNS))
 
 

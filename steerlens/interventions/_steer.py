@@ -14,7 +14,7 @@ from steerlens.errors import FitError, OptionError, SiteError
 from steerlens.maps import SteeringMap
 from steerlens.models import LensModel, TokenFrame
 
-Hook = Callable[[Tensor, Any], Tensor | None]
+Hook = Callable[..., Tensor | None]
 
 
 @final
@@ -88,7 +88,9 @@ class _Acting:
         except FitError as error:
             raise FitError(f"At {site} of {model.name!r}: {error}") from None
         except RuntimeError as error:
-            raise FitError(f"{type(steering_map).__name__} does not take rows of width {width} at {site}: {error}") from None
+            raise FitError(
+                f"{type(steering_map).__name__} does not take rows of width {width} at {site}: {error}"
+            ) from None
         if image.shape != probe.shape or not torch.isfinite(image).all():
             raise FitError(
                 f"{type(steering_map).__name__} must return finite rows of the shape it is given, but made "
@@ -99,7 +101,12 @@ class _Acting:
     def hooks(self, model: LensModel, frame: Callable[[], TokenFrame]) -> list[tuple[str, Hook]]:
         """Names of hook points with what to do there."""
         if not self.site.is_resid_mid:
-            return [(self.site.hook_name, lambda x, hook: self.edit(x, x if self.site.head is None else x[:, :, self.site.head], frame()))]
+            return [
+                (
+                    self.site.hook_name,
+                    lambda x, hook: self.edit(x, x if self.site.head is None else x[:, :, self.site.head], frame()),
+                )
+            ]
         block = f"blocks.{self.site.layer}."
         stream = f"{block}ln1.hook_in"
         if stream not in model.hook_names:
@@ -118,7 +125,10 @@ class _Acting:
         return [(stream, remember), (f"{block}hook_attn_out", edit)]
 
     def edit(
-        self, x: Float[Tensor, "batch token *width"], stream: Float[Tensor, "batch token d_model"], frame: TokenFrame
+        self,
+        x: Float[Tensor, "batch token *width"],
+        stream: Float[Tensor, "batch token d_model"],
+        frame: TokenFrame,
     ) -> Float[Tensor, "batch token *width"]:
         """``x`` with the change that the map makes to ``stream``, at the selected tokens. A new tensor."""
         mask = self.site.tokens.write(frame.index, frame.n_prompt)

@@ -50,9 +50,7 @@ class SteeringMap(abc.ABC):
         return None
 
     @final
-    def __call__(
-        self, x: Float[Tensor, "*batch d_model"], *, strength: float = 1.0
-    ) -> Float[Tensor, "*batch d_model"]:
+    def __call__(self, x: Float[Tensor, "*batch d_model"], *, strength: float = 1.0) -> Float[Tensor, "*batch d_model"]:
         """x + strength · displacement(x); ``x`` is never modified.
 
         Half precision is widened to float32 for the computation and rounded once at the end.
@@ -69,9 +67,7 @@ class SteeringMap(abc.ABC):
         return x if strength == 0 else (widened(x) + self.step(x, strength=strength)).to(x.dtype)
 
     @final
-    def step(
-        self, x: Float[Tensor, "*batch d_model"], *, strength: float = 1.0
-    ) -> Float[Tensor, "*batch d_model"]:
+    def step(self, x: Float[Tensor, "*batch d_model"], *, strength: float = 1.0) -> Float[Tensor, "*batch d_model"]:
         """What ``self(x, strength=strength)`` adds to ``x``, not yet rounded to half precision.
 
         Raises:
@@ -88,9 +84,7 @@ class SteeringMap(abc.ABC):
         return abs(strength) * acting.displacement(widened(x))
 
     @final
-    def to(
-        self: Fitted, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> Fitted:
+    def to(self: Fitted, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Fitted:
         """A copy with its tensors on another device or in another dtype."""
         if not dataclasses.is_dataclass(self):
             return self
@@ -121,9 +115,7 @@ class SteeringMethod(Protocol):
     A method may carry ``family`` (see `Family`), by which reports group it.
     """
 
-    def fit(
-        self, source: Float[Tensor, "n d_model"], target: Float[Tensor, "m d_model"]
-    ) -> SteeringMap:
+    def fit(self, source: Float[Tensor, "n d_model"], target: Float[Tensor, "m d_model"]) -> SteeringMap:
         """Fit the map that carries ``source`` (concept absent) to ``target`` (present)."""
         ...
 

@@ -1,6 +1,7 @@
 """Learned nonlinear maps: a small network that transports one sample onto another."""
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -61,10 +62,10 @@ class ResidualMLP:
     """A network trained so that the transported source cannot be told from the target.
 
     It starts as `MeanShift` and learns what is left: T(x) = x + Δ + U S f(ẑ) minimises the energy distance of
-    T(source) to target plus ``transport_cost`` · E‖f‖²/r, in the whitened leading subspace. The step with the
-    smallest energy distance on held-out rows is kept, the start included, so that on held-out data it is no
-    worse a transport than the mean shift. Unpaired; energy distance is zero only for equal laws, so unlike
-    affine maps it sees moments of every order.
+    T(source) to target plus ``transport_cost`` · E‖f‖²/r, in the whitened leading subspace. Of the trained steps the
+    one with the smallest energy distance on held-out rows is kept, so that it stays near the mean shift where
+    nothing more can be learned. Unpaired; energy distance is zero only for equal laws, so unlike affine maps it sees
+    moments of every order.
 
     Args:
         seed: Of the initial weights and the held-out rows.
@@ -96,7 +97,11 @@ class ResidualMLP:
             raise OptionError(f"rank must be at least 1, but got {self.rank}.")
         if not self.hidden or min(self.hidden) < 1:
             raise OptionError(f"hidden needs at least one positive width, but got {self.hidden}.")
-        if min(self.steps, self.patience, self.batch_size - 1) < 1 or self.learning_rate <= 0 or self.transport_cost < 0:
+        if (
+            min(self.steps, self.patience, self.batch_size - 1) < 1
+            or self.learning_rate <= 0
+            or self.transport_cost < 0
+        ):
             raise OptionError(
                 "steps and patience must be at least 1, batch_size at least 2, learning_rate positive and "
                 f"transport_cost not negative, but got {self}."
@@ -128,12 +133,13 @@ class ResidualMLP:
 
     def _train(self, source: Tensor, target: Tensor, shift: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         generator = torch.Generator().manual_seed(self.seed)
-        source_fit, source_held = _halves(source, generator)
-        target_fit, target_held = _halves(target, generator)
+        # Equal sizes get equal cuts: where rows are pairs, twins stay together, and what they share cancels.
+        source_fit, source_held = _cut(source, self.seed)
+        target_fit, target_held = _cut(target, self.seed)
         widths = (source.shape[1], *self.hidden, source.shape[1])
         weights = [
             (torch.randn(o, i, dtype=source.dtype, generator=generator) / i**0.5).requires_grad_()
-            for i, o in zip(widths[:-1], widths[1:], strict=True)
+            for i, o in itertools.pairwise(widths)
         ]
         biases = [torch.zeros(o, dtype=source.dtype, requires_grad=True) for o in widths[1:]]
         with torch.no_grad():
@@ -141,7 +147,7 @@ class ResidualMLP:
         optimiser = torch.optim.AdamW([*weights, *biases], lr=self.learning_rate, weight_decay=1e-4)
         best, kept, kept_at = float("inf"), [p.detach().clone() for p in (*weights, *biases)], 0
         for step in range(self.steps + 1):
-            if step % HELD_OUT_EVERY == 0:
+            if step > 0 and step % HELD_OUT_EVERY == 0:
                 with torch.no_grad():
                     image = source_held + shift + _network(source_held, weights, biases)
                     held = float(energy_distance(image, target_held))
@@ -159,7 +165,9 @@ class ResidualMLP:
         return tuple(kept[: len(weights)]), tuple(kept[len(weights) :])
 
 
-def _network(z: Tensor, weights: "list[Tensor] | tuple[Tensor, ...]", biases: "list[Tensor] | tuple[Tensor, ...]") -> Tensor:
+def _network(
+    z: Tensor, weights: "list[Tensor] | tuple[Tensor, ...]", biases: "list[Tensor] | tuple[Tensor, ...]"
+) -> Tensor:
     for W, b in zip(weights[:-1], biases[:-1], strict=True):
         z = functional.gelu(functional.linear(z, W, b))
     return functional.linear(z, weights[-1], biases[-1])
@@ -169,8 +177,8 @@ def _some(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
     return x if len(x) <= size else x[torch.randperm(len(x), generator=generator)[:size]]
 
 
-def _halves(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _cut(x: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Two thirds to train on and one third to stop by, at random."""
-    order = torch.randperm(len(x), generator=generator)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
     cut = max(len(x) * 2 // 3, 1)
     return x[order[:cut]], x[order[cut:]]

@@ -145,14 +145,14 @@ def _flatten(steering_map: SteeringMap, prefix: str, tensors: dict[str, Tensor])
             fields[f.name] = {"value": value}
         else:
             raise ArtefactError(
-                f"Field {f.name!r} of {type(steering_map).__name__} is a {type(value).__name__}, which cannot be saved. "
-                "Use tensors, tuples of tensors, maps, numbers or strings."
+                f"Field {f.name!r} of {type(steering_map).__name__} is a {type(value).__name__}, which cannot be saved."
+                " Use tensors, tuples of tensors, maps, numbers or strings."
             )
     return fields
 
 
 def _assemble(name: str, fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> SteeringMap:
-    classes = {c.__name__: c for c in _subclasses(SteeringMap)}
+    classes = {c.__name__: c for c in _subclasses(SteeringMap)}  # type: ignore[type-abstract]
     if name not in classes:
         raise UnknownNameError("steering map", name, classes, "Import the module that defines it first.")
     values: dict[str, Any] = {}

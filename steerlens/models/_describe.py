@@ -111,9 +111,7 @@ def _configuration(name: str) -> "PretrainedConfig":
     if path.exists():
         return _read_configuration(name, path)
     if looks_like_path(name):
-        raise ModelError(
-            f"There is no file or folder {name!r}. Give a folder with config.json or a .gguf file."
-        )
+        raise ModelError(f"There is no file or folder {name!r}. Give a folder with config.json or a .gguf file.")
     hub = name if name in PUBLISHED else hub_name(name)
     if hub is None:
         raise UnknownNameError("model", name, suggestions())
@@ -151,9 +149,7 @@ def _weightless(config: "PretrainedConfig", name: str) -> Any:
         with torch.device("meta"), no_init_weights():
             model = build(config)
     except ValueError as error:
-        raise ModelError(
-            f"{name!r} is not a causal language model that transformers knows: {error}"
-        ) from error
+        raise ModelError(f"{name!r} is not a causal language model that transformers knows: {error}") from error
     model.tie_weights()
     return model
 

@@ -51,9 +51,7 @@ class FrameWatch:
             ModelError: No forward pass has begun since the watch was opened.
         """
         if self._frame is None:
-            raise ModelError(
-                "No forward pass has begun inside watch_frames(); run the model within its block."
-            )
+            raise ModelError("No forward pass has begun inside watch_frames(); run the model within its block.")
         return self._frame
 
     def _see(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -129,9 +129,7 @@ class LensModel:
     @functools.cached_property
     def stop_ids(self) -> frozenset[int]:
         """Ids that end a generation: the tokenizer's EOS and those of the generation config."""
-        configured = getattr(
-            getattr(self.bridge.original_model, "generation_config", None), "eos_token_id", None
-        )
+        configured = getattr(getattr(self.bridge.original_model, "generation_config", None), "eos_token_id", None)
         listed = configured if isinstance(configured, list) else [configured]
         return frozenset(i for i in (*listed, self.tokenizer.eos_token_id) if isinstance(i, int))
 
@@ -164,14 +162,8 @@ class LensModel:
         point: HookPoint | None = self.bridge._hook_registry.get(name) or self.bridge.hook_dict.get(name)
         if point is None:
             near = _closest(name, self.hook_names)
-            closest = (
-                f" Closest: {', '.join(map(repr, near))}."
-                if near
-                else " See model.hook_names for all of them."
-            )
-            raise SiteError(
-                f"{name!r} is not a hook point of {self.name!r} ({self.n_layers} layers).{closest}"
-            )
+            closest = f" Closest: {', '.join(map(repr, near))}." if near else " See model.hook_names for all of them."
+            raise SiteError(f"{name!r} is not a hook point of {self.name!r} ({self.n_layers} layers).{closest}")
         if (switch := self.bridge._gated_hook_reason(point.name or name)) is not None:
             raise SiteError(
                 f"{name!r} of {self.name!r} is switched off in TransformerLens and would never fire; call "
@@ -194,9 +186,7 @@ class LensModel:
         """
         return self._encode_all([text], bos)[0]
 
-    def to_tokens(
-        self, texts: Text, *, padding_side: PaddingSide = "right", bos: bool | None = None
-    ) -> TokenBatch:
+    def to_tokens(self, texts: Text, *, padding_side: PaddingSide = "right", bos: bool | None = None) -> TokenBatch:
         """Tokenise texts into one batch on the model's device; see `encode` for `bos`.
 
         Raises:
@@ -212,9 +202,7 @@ class LensModel:
         first = self.tokenizer.bos_token_id
         wanted = self.add_bos if bos is None else bos
         if wanted and not isinstance(first, int):
-            raise OptionError(
-                f"bos=True, but the tokenizer of {self.name!r} has no BOS token; pass bos=False."
-            )
+            raise OptionError(f"bos=True, but the tokenizer of {self.name!r} has no BOS token; pass bos=False.")
         encoded: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         rows = [[first, *row] if wanted and row[:1] != [first] else list(row) for row in encoded]
         if [] in rows:
@@ -226,9 +214,7 @@ class LensModel:
 
     # -- running -------------------------------------------------------------------------------------------
 
-    def logits(
-        self, tokens: TokenBatch | Text, *, keep_last: int | None = None
-    ) -> Float[Tensor, "batch token vocab"]:
+    def logits(self, tokens: TokenBatch | Text, *, keep_last: int | None = None) -> Float[Tensor, "batch token vocab"]:
         """Logits of every column, without gradients; those of padding mean nothing.
 
         Args:
@@ -247,9 +233,7 @@ class LensModel:
             out: Tensor = self._forward(batch, use_cache=False, **kwargs)
         return out if keep_last is None else out[:, -keep_last:]
 
-    def read(
-        self, tokens: TokenBatch | Text, hook_names: Sequence[str], reader: Callable[[str, Tensor], None]
-    ) -> None:
+    def read(self, tokens: TokenBatch | Text, hook_names: Sequence[str], reader: Callable[[str, Tensor], None]) -> None:
         """Show `reader` the activation at each hook point, in one forward that stops after the last of them.
 
         Nothing is kept or copied: `reader(hook_name, activation)` sees the model's own tensor, which it must
@@ -331,9 +315,7 @@ class LensModel:
                 stop_ids=self.stop_ids,
                 use_cache=use_cache,
             )
-        out = [
-            t + self._continuation(row, new) for t, row, new in zip(texts, batch.rows(), added, strict=True)
-        ]
+        out = [t + self._continuation(row, new) for t, row, new in zip(texts, batch.rows(), added, strict=True)]
         return out[0] if isinstance(prompts, str) else out
 
     def run(self, tokens: TokenBatch, *, first_column: int = 0, **kwargs: Any) -> Any:
@@ -415,9 +397,7 @@ class LensModel:
         """Text of the new ids; decoded behind the prompt, for SentencePiece drops a leading space."""
 
         def text(ids: list[int]) -> str:
-            return str(
-                self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            )
+            return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
         before, whole = text(prompt), text(prompt + added)
         return whole[len(before) :] if whole.startswith(before) else text(added)

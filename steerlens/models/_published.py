@@ -44,12 +44,8 @@ _LLAMA3_8B = _llama(32, 4096, 14336, 32, 8_030_261_248, **_LLAMA3, max_position_
 _LLAMA31_8B = _llama(32, 4096, 14336, 32, 8_030_261_248, **_LLAMA3, **_LONG)
 _LLAMA2_7B = _llama(32, 4096, 11008, 32, 6_738_415_616)
 _LLAMA2_13B = _llama(40, 5120, 13824, 40, 13_015_864_320)
-_LLAMA32_1B = _llama(
-    16, 2048, 8192, 32, 1_235_814_400, **_LLAMA3, **_LONG, head_dim=64, tie_word_embeddings=True
-)
-_LLAMA32_3B = _llama(
-    28, 3072, 8192, 24, 3_212_749_824, **_LLAMA3, **_LONG, head_dim=128, tie_word_embeddings=True
-)
+_LLAMA32_1B = _llama(16, 2048, 8192, 32, 1_235_814_400, **_LLAMA3, **_LONG, head_dim=64, tie_word_embeddings=True)
+_LLAMA32_3B = _llama(28, 3072, 8192, 24, 3_212_749_824, **_LLAMA3, **_LONG, head_dim=128, tie_word_embeddings=True)
 
 PUBLISHED: dict[str, Published] = {
     "smollm2-135m-instruct": _llama(

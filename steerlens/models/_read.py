@@ -181,9 +181,7 @@ def as_model_error(what: str, advice: str) -> Iterator[None]:
 
 
 def _hub_advice(where: dict[str, Any]) -> str:
-    offline = (
-        "Only the local cache was tried, for the hub cannot be reached. " if where["local_files_only"] else ""
-    )
+    offline = "Only the local cache was tried, for the hub cannot be reached. " if where["local_files_only"] else ""
     gated = "A gated model needs `hf auth login` and its owner's consent. "
     return f"{offline}{gated}{OFFLINE_WAYS}"
 

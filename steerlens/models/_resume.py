@@ -54,7 +54,7 @@ def residual_starts(
             first_column = 0 if any(past.is_sliding) else first_column
         else:
             model.run(tokens, use_cache=False, logits_to_keep=1)
-    if first_column > 0:
+    if past is not None and first_column > 0:
         past.crop(first_column - tokens.ids.shape[1])
     return {
         layer: ResidualStart(
@@ -88,9 +88,7 @@ def resumed_logits(
         _passing_through(model, start.layer),
         _hooked(model, name, lambda x, hook: start.stream, prepend=True),
     ):
-        logits: Tensor = model.run(
-            tokens, first_column=start.first_column, logits_to_keep=keep_last, **cached
-        )
+        logits: Tensor = model.run(tokens, first_column=start.first_column, logits_to_keep=keep_last, **cached)
     return logits[:, -keep_last:]
 
 

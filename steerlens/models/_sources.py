@@ -69,9 +69,7 @@ def load_model(
             suggestions(),
             hint="Give one of these names, a hub name (org/name), a folder, a .gguf file or a live model.",
         )
-    return request.wrap(
-        read_hub(hub, revision=revision, dtype=request.precision, tokenizer=tokenizer), name=hub
-    )
+    return request.wrap(read_hub(hub, revision=revision, dtype=request.precision, tokenizer=tokenizer), name=hub)
 
 
 @final
@@ -130,18 +128,14 @@ def _load_own(name: str, request: _Request) -> LensModel:
         return request.wrap(Weights(read.model, read.tokenizer, _demo.REVISION), name=name)
     family = name.removeprefix("tiny-")
     tokenizer = request.tokenizer or _tiny.tiny_tokenizer(add_bos=family in _tiny.WITH_BOS)
-    weights = Weights(
-        _tiny.seeded_model(_tiny.tiny_config(family), seed=0), tokenizer, _tiny.identity(family, 0)
-    )
+    weights = Weights(_tiny.seeded_model(_tiny.tiny_config(family), seed=0), tokenizer, _tiny.identity(family, 0))
     return request.wrap(weights, name=name)
 
 
 def _load_path(path: Path, request: _Request) -> LensModel:
     read: Callable[..., Weights]
     if not path.exists():
-        raise ModelError(
-            f"There is no file or folder {str(path)!r}. Give a folder of safetensors or a .gguf file."
-        )
+        raise ModelError(f"There is no file or folder {str(path)!r}. Give a folder of safetensors or a .gguf file.")
     if path.is_dir():
         read = read_folder
     elif path.suffix == ".gguf":
@@ -161,9 +155,7 @@ def _refuse_revision(revision: str | None, whose: str) -> None:
 
 def _live_identity(model: Any) -> str:
     """Hash of the configuration and of the first numbers of every parameter."""
-    digest = hashlib.sha256(
-        re.sub(r'"transformers_version": "[^"]*"', "", model.config.to_json_string()).encode()
-    )
+    digest = hashlib.sha256(re.sub(r'"transformers_version": "[^"]*"', "", model.config.to_json_string()).encode())
     for name, weight in model.named_parameters():
         start = weight.detach().flatten()[:16].double().cpu()
         digest.update(f"{name}{tuple(weight.shape)}{start.tolist()}".encode())

@@ -35,9 +35,7 @@ def tiny_tokenizer(*, add_bos: bool) -> PreTrainedTokenizerBase:
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pairs: list[tuple[str, str]] = [
-        (left, right) for left, right in (m.split(" ") for m in _MERGES.split("|"))
-    ]
+    pairs: list[tuple[str, str]] = [(left, right) for left, right in (m.split(" ") for m in _MERGES.split("|"))]
     words = [*_SPECIALS, *alphabet, *(left + right for left, right in pairs)]
     core = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=pairs))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -108,9 +106,7 @@ def identity(family: str, seed: int) -> str:
     return f"tiny-{family}:v1:seed{seed}"
 
 
-def seeded_model(
-    config: PretrainedConfig, *, seed: int, dtype: torch.dtype = torch.float64
-) -> PreTrainedModel:
+def seeded_model(config: PretrainedConfig, *, seed: int, dtype: torch.dtype = torch.float64) -> PreTrainedModel:
     """A Hugging Face model whose every weight is drawn; the global generator is untouched.
 
     Matrices have variance 1 / fan-in, so that a residual stream grows about as in a trained model; norms and

@@ -35,9 +35,7 @@ def resolve_device(device: torch.device | str) -> torch.device:
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise OptionError(
-            f"device={str(device)!r} cannot be used here: {reason} Try device='cpu'."
-        ) from error
+        raise OptionError(f"device={str(device)!r} cannot be used here: {reason} Try device='cpu'.") from error
     return found
 
 
@@ -87,9 +85,7 @@ def wrap(
         if device.type == "cpu" and dtype in (torch.bfloat16, torch.float16):
             _lay_out_for_cpu(ready)
         try:
-            bridge = build_bridge_from_module(
-                ready, type(ready).__name__, hf_config=ready.config, model_name=name
-            )
+            bridge = build_bridge_from_module(ready, type(ready).__name__, hf_config=ready.config, model_name=name)
         except (ValueError, NotImplementedError) as error:
             raise ModelError(
                 f"TransformerLens cannot adapt {type(ready).__name__}, the architecture of {name!r}: {error}"
@@ -97,9 +93,7 @@ def wrap(
         bridge.requires_grad_(False)
         if dtype == torch.float64:
             _exact_attention(bridge)
-    return LensModel(
-        name=name, bridge=bridge, tokenizer=tokenizer, add_bos=adds_bos(tokenizer), revision=revision
-    )
+    return LensModel(name=name, bridge=bridge, tokenizer=tokenizer, add_bos=adds_bos(tokenizer), revision=revision)
 
 
 def _lay_out_for_cpu(model: Any) -> None:

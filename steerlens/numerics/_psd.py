@@ -16,7 +16,8 @@ def psd_power(
     values, Q = torch.linalg.eigh((A + A.T) / 2)
     keep = values > floor * values[-1].clamp(min=torch.finfo(values.dtype).tiny)
     powered = torch.where(keep, values.clamp(min=torch.finfo(values.dtype).tiny) ** power, 0.0)
-    return (Q * powered) @ Q.T
+    result: Tensor = (Q * powered) @ Q.T
+    return result
 
 
 def transport_matrix(

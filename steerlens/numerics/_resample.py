@@ -40,7 +40,8 @@ def cluster_mean(
     x = np.asarray(values, dtype=np.float64)
 
     def mean(weights: Weights) -> npt.NDArray[np.float64]:
-        return (weights @ x) / weights.sum(axis=-1)
+        means: npt.NDArray[np.float64] = (weights @ x) / weights.sum(axis=-1)
+        return means
 
     return bootstrap(mean, [clusters], seed=seed, level=level, n_resamples=n_resamples)
 

@@ -16,7 +16,8 @@ def unit(v: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
     norm = v.norm()
     if norm == 0:
         raise FitError("A zero vector has no direction: source and target have the same mean.")
-    return v / norm
+    direction: Tensor = v / norm
+    return direction
 
 
 def principal_subspace(

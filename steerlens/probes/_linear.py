@@ -33,7 +33,7 @@ def linear_auroc(fit: Classes, test: Classes, groups: Sequence[Hashable], *, see
     scores = probe.decision_function(np.concatenate([c.double().numpy() for c in test]))
     labels = np.repeat([1, 0], [len(c) for c in test])
 
-    def auroc(weights: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def auroc(weights: np.ndarray) -> np.ndarray:
         return np.array([roc_auc_score(labels, scores, sample_weight=np.tile(w, 2)) for w in weights])
 
     return bootstrap(auroc, [groups], seed=seed, n_resamples=500)

@@ -142,11 +142,7 @@ def _between_families(comparison: Comparison, rows: pd.DataFrame) -> list[Findin
     ahead = best[0]
     effect = estimate(ahead["effect"], ahead["effect_low"], ahead["effect_high"])
     budget = f"{general(budget_of(comparison))} nats per token"
-    where = (
-        f"at equal KL ({budget})"
-        if ahead["reached"]
-        else f"(at {general(ahead['kl'])}, short of {budget} of KL)"
-    )
+    where = f"at equal KL ({budget})" if ahead["reached"] else f"(at {general(ahead['kl'])}, short of {budget} of KL)"
     text = f"Largest effect {where}: the {ahead['family']} family, by {ahead['method']} with {effect} nats."
     clear = stands(ahead) in ("above", "unknown")
     if not clear:
@@ -184,9 +180,7 @@ def _contrast(comparison: Comparison, method: str, reference: str) -> PairedCont
             return c
         if (c.reference, c.method) == (method, reference):
             value, low, high = c.difference
-            return PairedContrast(
-                method, reference, c.look, (-value, -high, -low), c.n, c.n_clusters, c.same_cost
-            )
+            return PairedContrast(method, reference, c.look, (-value, -high, -low), c.n, c.n_clusters, c.same_cost)
     return None
 
 

@@ -65,8 +65,6 @@ def draw_paired_contrasts(data: PairedContrasts, axes: Axes) -> None:
         look = row.look if row.excludes_zero else Look(MUTED, row.look.marker, row.look.dashes)
         draw_interval(axes, row.difference, y, look, filled=row.excludes_zero)
         mark = "" if row.same_cost else " †"
-        draw_row(
-            axes, y, f"{row.method} − {row.reference}{mark}", f"{estimate(*row.difference, signed=True)} nats"
-        )
+        draw_row(axes, y, f"{row.method} − {row.reference}{mark}", f"{estimate(*row.difference, signed=True)} nats")
     axes.autoscale_view(scaley=False)
     axes.set_xlabel("difference of effects at the KL budget (nats)")

@@ -73,9 +73,7 @@ def style_rows(axes: Axes, n: int) -> None:
     axes.set_axisbelow(True)
 
 
-def draw_interval(
-    axes: Axes, x: tuple[float, float, float], y: float, look: Look, *, filled: bool = True
-) -> None:
+def draw_interval(axes: Axes, x: tuple[float, float, float], y: float, look: Look, *, filled: bool = True) -> None:
     """A value with its interval (``value, low, high``) on a row; hollow where it is not at the budget."""
     value, low, high = x
     axes.plot([low, high], [y, y], color=look.colour, linewidth=2.2, solid_capstyle="round", zorder=3)

@@ -121,18 +121,14 @@ def _budget_figure(comparison: Comparison) -> ReportFigure | None:
     data = prepare_budget_effects(comparison)
     if not data.rows:
         return None
-    wide, narrow = _one_axes(
-        lambda a: draw_budget_effects(data, a), height=0.65 + 0.8 * len(data.rows), width=8.5
-    )
+    wide, narrow = _one_axes(lambda a: draw_budget_effects(data, a), height=0.65 + 0.8 * len(data.rows), width=8.5)
     said = "; ".join(f"{r.method} {estimate(*r.effect)}" for r in data.rows)
     caption = (
         "Look first at whether a method's interval clears the grey bar: the middle 95 % of random "
         "directions, each as long as the mean shift, at the same site and budget. A hollow mark (†) is a "
         "method whose side effects never reached the budget."
     )
-    return ReportFigure(
-        "effect-at-budget", "Effect at the budget", caption, f"Effects in nats: {said}.", wide, narrow
-    )
+    return ReportFigure("effect-at-budget", "Effect at the budget", caption, f"Effects in nats: {said}.", wide, narrow)
 
 
 def _frontier_figure(comparison: Comparison) -> ReportFigure | None:
@@ -166,20 +162,14 @@ def _contrast_figure(comparison: Comparison) -> ReportFigure | None:
     data = prepare_paired_contrasts(comparison)
     if not data.rows:
         return None
-    wide, narrow = _one_axes(
-        lambda a: draw_paired_contrasts(data, a), height=0.65 + 0.8 * len(data.rows), width=8.5
-    )
-    said = "; ".join(
-        f"{r.method} minus {r.reference} {estimate(*r.difference, signed=True)}" for r in data.rows
-    )
+    wide, narrow = _one_axes(lambda a: draw_paired_contrasts(data, a), height=0.65 + 0.8 * len(data.rows), width=8.5)
+    said = "; ".join(f"{r.method} minus {r.reference} {estimate(*r.difference, signed=True)}" for r in data.rows)
     dagger = "" if all(r.same_cost for r in data.rows) else " † One of the two never reached the budget."
     caption = (
         "Each row is the first method's effect minus the second's on the same questions. An interval that "
         f"crosses zero (grey, hollow) does not show a difference between the two.{dagger}"
     )
-    return ReportFigure(
-        "paired-contrasts", "Paired contrasts", caption, f"Differences in nats: {said}.", wide, narrow
-    )
+    return ReportFigure("paired-contrasts", "Paired contrasts", caption, f"Differences in nats: {said}.", wide, narrow)
 
 
 def _propensity_figure(comparison: Comparison) -> ReportFigure | None:
@@ -212,12 +202,8 @@ def _steerability_figure(comparison: Comparison) -> ReportFigure | None:
     data = prepare_steerability(comparison)
     if not data.rows:
         return None
-    wide, narrow = _one_axes(
-        lambda a: draw_steerability(data, a), height=0.75 + 1.2 * len(data.rows), width=8.5
-    )
-    said = "; ".join(
-        f"{r.method}: {r.n_anti} of {len(r.slopes)} slopes are not above zero" for r in data.rows
-    )
+    wide, narrow = _one_axes(lambda a: draw_steerability(data, a), height=0.75 + 1.2 * len(data.rows), width=8.5)
+    said = "; ".join(f"{r.method}: {r.n_anti} of {len(r.slopes)} slopes are not above zero" for r in data.rows)
     caption = (
         "Each dot is one question. Look at the hollow dots left of zero: questions that steering leaves "
         "alone or moves the wrong way, which a mean (dark bar) hides. The slope takes in strengths of "
@@ -231,9 +217,7 @@ def _layer_figure(comparison: Comparison) -> ReportFigure | None:
     if not data.methods:
         return None
     wide, narrow = _one_axes(lambda a: draw_layer_profiles(data, a), height=4.1, width=8.5)
-    said = "; ".join(
-        f"{m.method} is measured at {len(m.points)} layers, layer {m.chosen} chosen" for m in data.methods
-    )
+    said = "; ".join(f"{m.method} is measured at {len(m.points)} layers, layer {m.chosen} chosen" for m in data.methods)
     caption = (
         "Measured on the selection half only; the large hollow mark is the layer that was then measured "
         "once on the test half. A sharp peak means that the method depends on finding the right layer; "

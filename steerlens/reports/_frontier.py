@@ -168,9 +168,7 @@ def draw_effect_against_kl(data: Frontiers, axes: Axes, *, family: str | None = 
     sites = [s for s in dict.fromkeys(m.site for m in own) if s in data.bands]
     for site in sites:
         band = data.bands[site]
-        axes.fill_between(
-            band["kl"], band["low"], band["high"], color=NULL, alpha=0.28, linewidth=0, zorder=1.2
-        )
+        axes.fill_between(band["kl"], band["low"], band["high"], color=NULL, alpha=0.28, linewidth=0, zorder=1.2)
     for method in data.methods:
         _draw_method(method, axes, data.least_kl, forward=method in own)
     if is_number(data.budget):
@@ -209,13 +207,9 @@ def _draw_method(method: Frontier, axes: Axes, least_kl: float, *, forward: bool
     look = method.look
     axes.plot(between, curve, color=look.colour, linestyle=look.dashes, linewidth=1.8, zorder=3)
     seen = p[p["kl"] > 0]
-    axes.vlines(
-        seen["kl"], seen["effect_low"], seen["effect_high"], color=look.colour, linewidth=1, alpha=0.7
-    )
+    axes.vlines(seen["kl"], seen["effect_low"], seen["effect_high"], color=look.colour, linewidth=1, alpha=0.7)
     axes.hlines(seen["effect"], seen["kl_low"], seen["kl_high"], color=look.colour, linewidth=1, alpha=0.7)
-    axes.plot(
-        seen["kl"], seen["effect"], look.marker, color=look.colour, markersize=5, markeredgewidth=0, zorder=3
-    )
+    axes.plot(seen["kl"], seen["effect"], look.marker, color=look.colour, markersize=5, markeredgewidth=0, zorder=3)
     if all(map(is_number, method.at_budget)):
         axes.plot(
             *method.at_budget, look.marker, markersize=9, markerfacecolor=PAPER, markeredgecolor=look.colour,

@@ -26,9 +26,7 @@ def limits(comparison: Comparison) -> tuple[str, ...]:
 def _intervals(comparison: Comparison) -> list[str]:
     head, found = comparison.headline, []
     test = comparison.records[comparison.records["split"] == "test"]
-    levels = sorted(
-        {f"{100 * x:.3g} %" for x in (*test["level"], *comparison.contrasts["level"]) if is_number(x)}
-    )
+    levels = sorted({f"{100 * x:.3g} %" for x in (*test["level"], *comparison.contrasts["level"]) if is_number(x)})
     kinds = sorted({str(x) for x in test["interval"].dropna()})
     if levels:
         how = f" ({listed(kinds)})" if kinds else ""
@@ -37,9 +35,7 @@ def _intervals(comparison: Comparison) -> list[str]:
             f"corrected for looking at {counted(len(head), 'method')} and "
             f"{counted(len(comparison.contrasts), 'contrast')}."
         )
-    counts = sorted(
-        {(int(n), int(c)) for n, c in zip(head["n"], head["n_clusters"], strict=True) if is_number(n)}
-    )
+    counts = sorted({(int(n), int(c)) for n, c in zip(head["n"], head["n_clusters"], strict=True) if is_number(n)})
     if counts:
         said = listed([f"{counted(n, 'question')} in {counted(c, 'group')}" for n, c in counts])
         found.append(
@@ -65,9 +61,7 @@ def _selection(comparison: Comparison) -> list[str]:
             "on the test half."
         )
     else:
-        found.append(
-            "One site was tried. A method that needs another layer would look worse here than it is."
-        )
+        found.append("One site was tried. A method that needs another layer would look worse here than it is.")
     return found
 
 

@@ -63,8 +63,7 @@ def page(comparison: Comparison, drawn: Iterable[ReportFigure]) -> str:
         concept=facts_list(p.concept.items()),
         table=headline_table(comparison),
         dagger=_dagger(comparison),
-        figures="\n".join(_figure(f, k) for k, f in enumerate(drawn, start=1))
-        or "<p>There was nothing to draw.</p>",
+        figures="\n".join(_figure(f, k) for k, f in enumerate(drawn, start=1)) or "<p>There was nothing to draw.</p>",
         generations=generations_table(comparison.generations),
         limits="".join(f"<li>{_prose(text)}</li>" for text in limits(comparison)),
         command=escape(p.command) or "# the command was not recorded",
@@ -89,8 +88,7 @@ def _answer(found: Answer) -> str:
     groups = []
     for about, members in groupby(found.findings, key=lambda f: f.about):
         items = "".join(
-            f'<li class="{f.tone}"><span class="tone">{_TONES[f.tone]}: </span>{_prose(f.text)}</li>'
-            for f in members
+            f'<li class="{f.tone}"><span class="tone">{_TONES[f.tone]}: </span>{_prose(f.text)}</li>' for f in members
         )
         groups.append(f"<div><h3>{escape(about)}</h3><ul>{items}</ul></div>")
     return f'<p class="lead">{_prose(found.lead)}</p><div class="findings">{"".join(groups)}</div>'
@@ -108,9 +106,7 @@ def _dagger(comparison: Comparison) -> str:
 def _figure(figure: ReportFigure, k: int) -> str:
     drawings = "".join(
         f'<div class="{kind}">'
-        + inline_svg(
-            drawn, prefix=f"{figure.name}-{kind}", title=figure.title, description=figure.description
-        )
+        + inline_svg(drawn, prefix=f"{figure.name}-{kind}", title=figure.title, description=figure.description)
         + "</div>"
         for kind, drawn in (("wide", figure.wide), ("narrow", figure.narrow))
     )

@@ -65,9 +65,7 @@ def draw_propensity_curves(data: PropensityCurves, axes: Axes, *, family: str | 
         if curve not in own:
             axes.plot(p["strength"], p["value"], color=MUTED, alpha=0.28, linewidth=1, zorder=1.5)
             continue
-        axes.fill_between(
-            p["strength"], p["low"], p["high"], color=curve.look.colour, alpha=0.15, linewidth=0
-        )
+        axes.fill_between(p["strength"], p["low"], p["high"], color=curve.look.colour, alpha=0.15, linewidth=0)
         axes.plot(
             p["strength"], p["value"], color=curve.look.colour, linestyle=curve.look.dashes, linewidth=1.8,
             marker=curve.look.marker, markersize=5, markeredgewidth=0, zorder=3,

@@ -53,6 +53,4 @@ def chosen_records(comparison: Comparison, metric: str) -> pd.DataFrame:
 def random_records(comparison: Comparison, metric: str) -> pd.DataFrame:
     """Test estimates of one metric for the random directions, at every site they were drawn at."""
     r = comparison.records
-    return r[(r["split"] == "test") & (r["role"] == "random") & (r["metric"] == metric)].reset_index(
-        drop=True
-    )
+    return r[(r["split"] == "test") & (r["role"] == "random") & (r["metric"] == metric)].reset_index(drop=True)

@@ -71,9 +71,7 @@ def draw_steerability(data: Steerabilities, axes: Axes) -> None:
         _draw_density(row, axes, y)
         anti = row.slopes <= 0
         kind: dict[str, Any] = {"marker": "o", "s": 20, "linewidths": 1.1, "zorder": 3}
-        axes.scatter(
-            row.slopes[~anti], height[~anti], color=row.look.colour, alpha=0.65, edgecolors="none", **kind
-        )
+        axes.scatter(row.slopes[~anti], height[~anti], color=row.look.colour, alpha=0.65, edgecolors="none", **kind)
         axes.scatter(row.slopes[anti], height[anti], facecolors=PAPER, edgecolors=row.look.colour, **kind)
         mean = float(row.slopes.mean())
         axes.plot([mean, mean], [y + 0.05, y + 0.39], color=INK, linewidth=2, zorder=4)

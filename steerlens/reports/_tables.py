@@ -83,11 +83,7 @@ def _headline_row(comparison: Comparison, row: pd.Series) -> str:
         f'<td role="cell" data-label="{escape(name)}, {escape(unit)}" title="{escape(title)}">{cell}</td>'
         for (name, unit), cell, title in zip(_COLUMNS, cells, titles, strict=True)
     )
-    tried = (
-        f", best of {_count(row['n_tried'])} sites"
-        if is_number(row["n_tried"]) and row["n_tried"] > 1
-        else ""
-    )
+    tried = f", best of {_count(row['n_tried'])} sites" if is_number(row["n_tried"]) and row["n_tried"] > 1 else ""
     return (
         f'<tr role="row"><th scope="row" role="rowheader"><b>{escape(str(row["method"]))}</b> '
         f"{family_chip(row['family'])} "
@@ -224,9 +220,7 @@ def comparison_html(comparison: Comparison) -> str:
         tds = "".join(f"<td>{escape(c)}</td>" for c in cells)
         colour = family_colour(str(r["family"]))
         dot = f'<span style="color:{colour}" aria-hidden="true">●</span>'
-        lines.append(
-            f"<tr><th>{escape(str(r['method']))}</th><td>{dot} {escape(str(r['family']))}</td>{tds}</tr>"
-        )
+        lines.append(f"<tr><th>{escape(str(r['method']))}</th><td>{dot} {escape(str(r['family']))}</td>{tds}</tr>")
     p = comparison.provenance
     caption = f"{escape(fact(p.concept.get('name')))} in {escape(fact(p.model.get('name')))}"
     note = "" if comparison.headline["reached"].astype(bool).all() else "<p>† never reached the budget</p>"

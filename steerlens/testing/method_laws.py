@@ -28,14 +28,12 @@ class MethodLaws:
         assert isinstance(method, SteeringMethod)
         assert dataclasses.is_dataclass(method)
         with pytest.raises(dataclasses.FrozenInstanceError):
-            method.family = "custom"  # type: ignore[attr-defined]
+            method.family = "custom"
 
     def test_fitting_gives_a_map(self, method: SteeringMethod, samples: Samples) -> None:
         assert isinstance(method.fit(*samples), SteeringMap)
 
-    def test_fitting_twice_gives_the_same_map(
-        self, method: SteeringMethod, samples: Samples, rows: Tensor
-    ) -> None:
+    def test_fitting_twice_gives_the_same_map(self, method: SteeringMethod, samples: Samples, rows: Tensor) -> None:
         assert torch.equal(method.fit(*samples)(rows), method.fit(*samples)(rows))
 
     def test_the_global_generator_is_left_alone(self, method: SteeringMethod, samples: Samples) -> None:
@@ -48,9 +46,7 @@ class MethodLaws:
         method.fit(*samples)
         assert all(torch.equal(x, b) for x, b in zip(samples, before, strict=True))
 
-    def test_float32_and_float64_samples_agree(
-        self, method: SteeringMethod, samples: Samples, rows: Tensor
-    ) -> None:
+    def test_float32_and_float64_samples_agree(self, method: SteeringMethod, samples: Samples, rows: Tensor) -> None:
         rounded = [x.float() for x in samples]
         assert_close(method.fit(*rounded)(rows), method.fit(*[x.double() for x in rounded])(rows))
 

@@ -21,6 +21,7 @@ def gaussian_samples(*, n: int = 80, width: int = 12, seed: int = 0) -> Samples:
     def sample() -> Tensor:
         mix = torch.randn(width, width, generator=generator, dtype=torch.float64) / width**0.5
         center = torch.randn(width, generator=generator, dtype=torch.float64)
-        return torch.randn(n, width, generator=generator, dtype=torch.float64) @ mix + center
+        drawn: Tensor = torch.randn(n, width, generator=generator, dtype=torch.float64) @ mix + center
+        return drawn
 
     return Samples(sample(), sample())

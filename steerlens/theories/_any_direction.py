@@ -31,7 +31,7 @@ class AnyDirectionWorks(Hypothesis):
     @property
     def falsifier(self) -> str:
         return (
-            f"A method more than {self.max_z:g} standard deviations above at least {self.min_random} random directions, "
+            f"A method over {self.max_z:g} standard deviations above at least {self.min_random} random directions, "
             "its interval clear of their range."
         )
 
@@ -48,7 +48,12 @@ class AnyDirectionWorks(Hypothesis):
                 f"{best['effect_high']:.2f}] nats, z = {best['z']:.1f}, against [{best['random_low']:.2f}, "
                 f"{best['random_high']:.2f}] of {n} random directions.",
             )
-        inside = (headline["effect_high"] <= headline["random_high"]) & (headline["effect_low"] >= headline["random_low"])
+        inside = (headline["effect_high"] <= headline["random_high"]) & (
+            headline["effect_low"] >= headline["random_low"]
+        )
         if inside.all():
-            return Verdict(Outcome.SUPPORTED, f"All {len(headline)} methods lie within the range of {n} random directions.")
+            return Verdict(
+                Outcome.SUPPORTED,
+                f"All {len(headline)} methods lie within the range of {n} random directions.",
+            )
         return Verdict(Outcome.INCONCLUSIVE, "Some intervals reach beyond the random directions, none far enough.")

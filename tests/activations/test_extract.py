@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from steerlens.activations import AllTokens, AnswerToken, LastToken, Site, SpanTokens, extract, extract_moments
+from steerlens.activations import (
+    AllTokens,
+    AnswerToken,
+    LastToken,
+    Site,
+    SpanTokens,
+    extract,
+    extract_moments,
+)
 from steerlens.activations import _extract as implementation
 from steerlens.activations._memory import shrinking_batches
 from steerlens.concepts import ConceptDataset, ContrastivePair
@@ -21,7 +29,8 @@ FAMILIES = ("gpt2", "llama", "gemma3", "qwen2")
 def dataset() -> ConceptDataset:
     things = ("film", "very long and winding book", "meal", "concert in the park", "bus")
     pairs = tuple(
-        ContrastivePair(f"The {t} was", f" good{'!' * (i % 3)}", " really quite bad", group=t) for i, t in enumerate(things)
+        ContrastivePair(f"The {t} was", f" good{'!' * (i % 3)}", " really quite bad", group=t)
+        for i, t in enumerate(things)
     )
     return ConceptDataset(name="toy", pairs=pairs, description="toy", source="tests", licence="CC0-1.0")
 
@@ -43,7 +52,10 @@ def test_every_site_is_what_one_text_alone_shows(family: str, dataset: ConceptDa
     found = extract(model, dataset, all_sites())
     for site, activations in found.items():
         for i in (0, 1):
-            for text, got in ((dataset[i].texts[0], activations.positive[i]), (dataset[i].texts[1], activations.negative[i])):
+            for text, got in (
+                (dataset[i].texts[0], activations.positive[i]),
+                (dataset[i].texts[1], activations.negative[i]),
+            ):
                 row = by_hand(model, text, site)[-1]
                 assert_close(got, row if site.head is None else row[site.head], rtol=0, atol=1e-10)
 
@@ -71,7 +83,11 @@ def test_batches_make_no_difference(dataset: ConceptDataset):
 
 def test_several_tokens_are_averaged_and_the_first_is_left_out(dataset: ConceptDataset):
     model = tiny_model("llama", dtype="float64")
-    sites = [Site.resid_post(1, AllTokens()), Site.resid_post(1, SpanTokens(1, 3)), Site.resid_post(1, AnswerToken())]
+    sites = [
+        Site.resid_post(1, AllTokens()),
+        Site.resid_post(1, SpanTokens(1, 3)),
+        Site.resid_post(1, AnswerToken()),
+    ]
     found = extract(model, dataset, sites)
     whole = by_hand(model, dataset[0].texts[0], sites[0])
     n_prompt = len(model.encode(dataset[0].prompt))
@@ -83,7 +99,9 @@ def test_one_forward_per_batch_serves_all_sites_and_both_classes(dataset: Concep
     model = tiny_model("llama")
     seen = []
     original = implementation._read_batch
-    monkeypatch.setattr(implementation, "_read_batch", lambda m, rows, by: seen.append(len(rows)) or original(m, rows, by))
+    monkeypatch.setattr(
+        implementation, "_read_batch", lambda m, rows, by: seen.append(len(rows)) or original(m, rows, by)
+    )
     extract(model, dataset, all_sites())
     assert seen == [2 * len(dataset)]
 

@@ -229,9 +229,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_options_that_do_not_apply_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        UnknownNameError, match=r"'pears' is not a known concept file format. Closest: 'pairs'"
-    ):
+    with pytest.raises(UnknownNameError, match=r"'pears' is not a known concept file format. Closest: 'pairs'"):
         load(tmp_path, "f.jsonl", GOOD, format="pears")
     with pytest.raises(OptionError, match="group_by='x' with the format 'function_vectors'"):
         load(tmp_path, "f.json", '[{"input": "a", "output": "b"}]', group_by="x")

@@ -14,10 +14,20 @@ from steerlens.models import LensModel, tiny_model
 
 QUESTIONS = (
     Question(context="The film was", positive=" good", negative=" bad", group="a", side="both"),
-    Question(context="A much longer beginning of a sentence that is", positive=" fine and well", negative=" x", group="b", side="both"),
+    Question(
+        context="A much longer beginning of a sentence that is",
+        positive=" fine and well",
+        negative=" x",
+        group="b",
+        side="both",
+    ),
     Question(context="So", positive=" it goes", negative=" it ends here, all of it", group="c", side="both"),
 )
-TEXTS = ("Rivers carry sand to the sea.", "A library gives each book a number that tells where it stands.", "Salt dissolves in water.")
+TEXTS = (
+    "Rivers carry sand to the sea.",
+    "A library gives each book a number that tells where it stands.",
+    "Salt dissolves in water.",
+)
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama", "gemma3", "qwen2"])
@@ -73,13 +83,17 @@ def test_kl_and_likelihood_are_those_of_one_text_at_a_time(model: LensModel):
         base = model.logits(tokens)[0].log_softmax(-1)
         target = tokens.ids[0, 4:]
         assert int(scores.n_tokens[i]) == len(target)
-        assert float(scores.base_nll[i]) == pytest.approx(-float(base[3:-1].gather(-1, target[:, None]).sum()), abs=1e-8)
+        assert float(scores.base_nll[i]) == pytest.approx(
+            -float(base[3:-1].gather(-1, target[:, None]).sum()), abs=1e-8
+        )
         for k, plan in enumerate(plans(model)[1:]):
             with steer(model, plan.plan, strength=plan.strength):
                 steered = model.logits(tokens)[0].log_softmax(-1)
             kl = (base.exp() * (base - steered)).sum(-1)[3:-1].sum()
             assert float(scores.kl[k, i]) == pytest.approx(float(kl), abs=1e-8)
-            assert float(scores.nll[k, i]) == pytest.approx(-float(steered[3:-1].gather(-1, target[:, None]).sum()), abs=1e-8)
+            assert float(scores.nll[k, i]) == pytest.approx(
+                -float(steered[3:-1].gather(-1, target[:, None]).sum()), abs=1e-8
+            )
     assert scores.kl.min() > 0
 
 

@@ -36,7 +36,9 @@ def direction(model: LensModel, norm: float = 3.0):
 
 
 def kinds(layer: int = 1, tokens=None) -> list[Site]:
-    return [kind(layer, tokens) for kind in (Site.resid_pre, Site.resid_mid, Site.resid_post, Site.attn_out, Site.mlp_out)]
+    return [
+        kind(layer, tokens) for kind in (Site.resid_pre, Site.resid_mid, Site.resid_post, Site.attn_out, Site.mlp_out)
+    ]
 
 
 def batch(model: LensModel, texts, side: str = "right") -> TokenBatch:
@@ -119,6 +121,7 @@ def test_strength_zero_is_bit_identical(model: LensModel):
 def test_an_edit_moves_the_stream_by_just_what_the_map_says(model: LensModel, kind: int):
     site, shift = kinds(2, AllTokens())[kind], direction(model)
     name = f"blocks.2.hook_resid_{'pre' if kind == 0 else 'mid' if kind in (1, 3) else 'post'}"
+
     # Later hooks see the edited value; the reader runs after the edit because it is attached later.
     def stream() -> torch.Tensor:
         seen = []
@@ -179,15 +182,22 @@ def test_sites_add_up_and_blocks_nest(model: LensModel):
     assert_close(undone, model.logits(tokens), **EXACT)
 
 
+def breaks(model: LensModel, tokens: TokenBatch) -> None:
+    model.logits(tokens)
+    raise KeyError("inside")
+
+
 def test_nothing_is_left_behind(model: LensModel):
     tokens = batch(model, TEXTS)
     plain = model.logits(tokens)
     mine = []
     ours = attached(model)
     with hooked(model, "blocks.1.hook_resid_post", lambda x, hook: mine.append(1)):
-        with pytest.raises(KeyError, match="inside"), steer(model, {site: direction(model) for site in kinds()}):
-            model.logits(tokens)
-            raise KeyError("inside")
+        with (
+            pytest.raises(KeyError, match="inside"),
+            steer(model, {site: direction(model) for site in kinds()}),
+        ):
+            breaks(model, tokens)
         before = len(mine)
         assert torch.equal(model.logits(tokens), plain)
         assert len(mine) == before + 1, "somebody else's hook was removed"
@@ -196,7 +206,10 @@ def test_nothing_is_left_behind(model: LensModel):
 
 def test_all_hooks_or_none(model: LensModel):
     ours = attached(model)
-    with pytest.raises(SiteError), steer(model, {Site.resid_post(1): direction(model), Site.resid_post(99): direction(model)}):
+    with (
+        pytest.raises(SiteError),
+        steer(model, {Site.resid_post(1): direction(model), Site.resid_post(99): direction(model)}),
+    ):
         pytest.fail("the block was entered")
     assert attached(model) == ours
 
@@ -209,11 +222,15 @@ def test_the_bridge_called_directly_is_steered_too(model: LensModel):
 
 
 def test_what_cannot_work_is_refused_before_the_block(model: LensModel):
-    source, target = gaussian_samples()
     for plan, strength, error, message in (
         ({Site.resid_post(1): random_direction(7, norm=1.0, seed=0)}, 1.0, FitError, "width 7"),
         ({Site.resid_post(1): direction(model)}, float("nan"), OptionError, "finite"),
-        ({Site.resid_post(1): DirectionalAblation().fit(*gaussian_samples(width=model.d_model))}, -1.0, OptionError, "no reverse"),
+        (
+            {Site.resid_post(1): DirectionalAblation().fit(*gaussian_samples(width=model.d_model))},
+            -1.0,
+            OptionError,
+            "no reverse",
+        ),
         ({Site("blocks.0.hook_resid_pst"): direction(model)}, 1.0, SiteError, "hook_resid_post"),
     ):
         with pytest.raises(error, match=message), steer(model, plan, strength=strength):
@@ -233,5 +250,8 @@ def test_half_precision_keeps_its_dtype(dtype: str):
 
 
 def test_a_shorter_mask_than_tokens_is_refused(model: LensModel):
-    with steer(model, {Site.resid_post(1): direction(model)}), pytest.raises((ModelError, SiteError, ValueError, RuntimeError)):
+    with (
+        steer(model, {Site.resid_post(1): direction(model)}),
+        pytest.raises((ModelError, SiteError, ValueError, RuntimeError)),
+    ):
         model.bridge(model.to_tokens(TEXTS[1]).ids, attention_mask=torch.ones(1, 2))

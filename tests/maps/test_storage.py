@@ -45,7 +45,7 @@ def test_missing_and_broken_files_are_named(saved: Path, tmp_path: Path):
     with pytest.raises(ArtefactError, match="cannot be read"):
         load_map(tmp_path / "nowhere")
     (saved / "map.safetensors").unlink()
-    with pytest.raises(ArtefactError, match="no map.safetensors"):
+    with pytest.raises(ArtefactError, match=r"no map\.safetensors"):
         load_map(saved)
     (saved / "manifest.json").write_text("{")
     with pytest.raises(ArtefactError, match="not valid JSON"):

@@ -70,7 +70,9 @@ def test_gaussian_transport_matches_mean_and_covariance():
 
 def test_gaussian_transport_is_the_closed_form_in_one_dimension():
     generator = torch.Generator().manual_seed(0)
-    source, target = (s * torch.randn(50, 1, generator=generator, dtype=torch.float64) + m for s, m in ((1.0, 0.0), (3.0, 5.0)))
+    source, target = (
+        s * torch.randn(50, 1, generator=generator, dtype=torch.float64) + m for s, m in ((1.0, 0.0), (3.0, 5.0))
+    )
     fitted = GaussianTransport(rank=1, shrinkage=0.0).fit(source, target)
     slope = target.std(correction=0) / source.std(correction=0)
     assert_close(fitted(source), target.mean() + slope * (source - source.mean()))
@@ -139,7 +141,7 @@ def test_parity_defeats_affine_maps_and_not_the_network():
     assert left(ResidualMLP(rank=3)) < 0.4
 
 
-def test_the_network_starts_at_the_mean_shift_and_keeps_it_when_nothing_is_better():
+def test_the_network_stays_near_the_mean_shift_where_nothing_more_can_be_learned():
     generator = torch.Generator().manual_seed(0)
     source = torch.randn(300, 6, generator=generator, dtype=torch.float64)
     target = source[torch.randperm(300, generator=generator)] + 2.0

@@ -39,15 +39,11 @@ def frames_during(model: LensModel, run: object) -> Frames:
     ("side", "index"),
     [("left", [[0, 1, 2, 3], [-1, -1, 0, 1]]), ("right", [[0, 1, 2, 3], [0, 1, -1, -1]])],
 )
-def test_padding_has_no_index(
-    model: LensModel, rows: list[list[int]], side: str, index: list[list[int]]
-) -> None:
+def test_padding_has_no_index(model: LensModel, rows: list[list[int]], side: str, index: list[list[int]]) -> None:
     batch = TokenBatch.from_rows(rows, pad_id=0, padding_side=side, n_prompt=[3, 1])  # type: ignore[arg-type]
     expected = [(index, [3, 1])]
     assert frames_during(model, lambda: model.logits(batch)) == expected
-    assert (
-        frames_during(model, lambda: model.read(batch, ["blocks.2.hook_out"], lambda n, v: None)) == expected
-    )
+    assert frames_during(model, lambda: model.read(batch, ["blocks.2.hook_out"], lambda n, v: None)) == expected
 
 
 def test_a_plain_forward_of_the_bridge_is_all_prompt(model: LensModel, rows: list[list[int]]) -> None:

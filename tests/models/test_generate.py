@@ -37,10 +37,7 @@ def test_a_row_does_not_depend_on_its_neighbours(model: LensModel) -> None:
     together = model.generate(PROMPTS, **options)
     assert together[:2] == model.generate(PROMPTS[:2], **options)
     assert together[0] == model.generate(PROMPTS[0], **options)
-    assert (
-        together
-        == model.generate([*PROMPTS, "It was in the end a great deal longer than that"], **options)[:3]
-    )
+    assert together == model.generate([*PROMPTS, "It was in the end a great deal longer than that"], **options)[:3]
 
 
 def test_seeds_and_rows_draw_differently() -> None:
@@ -114,6 +111,4 @@ def test_the_demo_model_knows_the_capital_of_france() -> None:
     from steerlens.models import load_model
 
     model = load_model("smollm2-135m-instruct")
-    assert model.generate("The capital of France is", max_new_tokens=2).startswith(
-        "The capital of France is Paris"
-    )
+    assert model.generate("The capital of France is", max_new_tokens=2).startswith("The capital of France is Paris")

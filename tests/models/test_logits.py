@@ -33,9 +33,7 @@ def test_logits_equal_plain_hugging_face(family: str) -> None:
 def test_logits_of_the_demo_model_equal_plain_hugging_face() -> None:
     from steerlens.models._demo import demo_folder
 
-    plain = AutoModelForCausalLM.from_pretrained(
-        demo_folder(), dtype=torch.float32, attn_implementation="eager"
-    )
+    plain = AutoModelForCausalLM.from_pretrained(demo_folder(), dtype=torch.float32, attn_implementation="eager")
     model = load_model("smollm2-135m-instruct")
     tokens = model.to_tokens("The capital of France is")
     with torch.no_grad():
@@ -46,9 +44,7 @@ def test_padding_side_does_not_matter(exact: LensModel) -> None:
     left, right = exact.to_tokens(TEXTS, padding_side="left"), exact.to_tokens(TEXTS, padding_side="right")
     assert not torch.equal(left.ids, right.ids)
     a, b = exact.logits(left), exact.logits(right)
-    torch.testing.assert_close(
-        a[left.attention_mask.bool()], b[right.attention_mask.bool()], atol=1e-9, rtol=0.0
-    )
+    torch.testing.assert_close(a[left.attention_mask.bool()], b[right.attention_mask.bool()], atol=1e-9, rtol=0.0)
 
 
 def test_a_batch_gives_what_single_texts_give(exact: LensModel) -> None:

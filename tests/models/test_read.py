@@ -46,9 +46,7 @@ def test_read_equals_the_hosts_own_cache(model: LensModel) -> None:
 
 def test_both_spellings_of_a_hook_point_are_read(model: LensModel) -> None:
     seen = read(model, ("blocks.1.hook_resid_post", "blocks.1.hook_out"))
-    torch.testing.assert_close(
-        seen["blocks.1.hook_resid_post"], seen["blocks.1.hook_out"], atol=0.0, rtol=0.0
-    )
+    torch.testing.assert_close(seen["blocks.1.hook_resid_post"], seen["blocks.1.hook_out"], atol=0.0, rtol=0.0)
 
 
 def test_nothing_behind_the_deepest_hook_point_runs(model: LensModel) -> None:
@@ -90,9 +88,7 @@ def test_the_model_is_clean_after_reading_and_after_a_failing_reader(model: Lens
 def test_an_unknown_name_is_refused_before_anything_runs(model: LensModel) -> None:
     seen: list[str] = []
     with pytest.raises(SiteError, match=r"blocks\.9\.hook_out"):
-        model.read(
-            "The film", ["blocks.0.hook_out", "blocks.9.hook_out"], lambda name, value: seen.append(name)
-        )
+        model.read("The film", ["blocks.0.hook_out", "blocks.9.hook_out"], lambda name, value: seen.append(name))
     assert seen == []
     assert not model.hook_point("blocks.0.hook_out").fwd_hooks
 

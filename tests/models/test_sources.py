@@ -23,9 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_folder_gives_the_model_that_was_saved(folder: Path) -> None:
     model = load_model(folder)
-    torch.testing.assert_close(
-        model.logits("The film"), tiny_model("llama").logits("The film"), atol=0.0, rtol=0.0
-    )
+    torch.testing.assert_close(model.logits("The film"), tiny_model("llama").logits("The film"), atol=0.0, rtol=0.0)
     assert model.add_bos
     assert model.revision == load_model(str(folder)).revision
 

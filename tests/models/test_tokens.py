@@ -35,9 +35,7 @@ def test_the_index_counts_real_tokens() -> None:
         ([[1, 2]], {"n_prompt": [3]}, r"row 0 is 3, outside 0\.\.2"),
     ],
 )
-def test_impossible_batches_are_refused(
-    rows: list[list[int]], options: dict[str, object], message: str
-) -> None:
+def test_impossible_batches_are_refused(rows: list[list[int]], options: dict[str, object], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         TokenBatch.from_rows(rows, pad_id=0, **options)  # type: ignore[arg-type]
 

@@ -49,9 +49,7 @@ def test_equal_values_have_an_interval_without_width():
 
 def test_two_samples_are_resampled_apart():
     x, y = np.arange(10.0), np.full(7, 2.0)
-    estimate = bootstrap(
-        lambda a, b: (a @ x) / a.sum(-1) - (b @ y) / b.sum(-1), [range(10), range(7)], seed=0
-    )
+    estimate = bootstrap(lambda a, b: (a @ x) / a.sum(-1) - (b @ y) / b.sum(-1), [range(10), range(7)], seed=0)
     assert estimate.value == pytest.approx(2.5)
     assert estimate.low < 2.5 < estimate.high
 

@@ -83,9 +83,7 @@ class Browser:
 
     def requests(self) -> list[str]:
         """Addresses asked for since `open`."""
-        return [
-            e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"
-        ]
+        return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
 
     def screenshot(self, path: Path) -> Path:
         shot = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=True)

@@ -78,9 +78,7 @@ def method_rows(planted: Planted, rng: np.random.Generator) -> list[dict[str, An
         rows += [
             record(**where, strength=s, metric="propensity", value=-0.8 + e, low=-1.25 + e, high=-0.4 + e),
             record(**where, strength=s, metric="effect", value=e, low=e - half, high=e + half),
-            record(
-                **where, strength=s, metric="kl", value=kl, low=0.85 * kl, high=1.2 * kl, n=64, n_clusters=64
-            ),
+            record(**where, strength=s, metric="kl", value=kl, low=0.85 * kl, high=1.2 * kl, n=64, n_clusters=64),
             record(
                 **where,
                 strength=s,
@@ -136,9 +134,7 @@ def random_rows(rng: np.random.Generator) -> list[dict[str, Any]]:
                         low=e - 0.2,
                         high=e + 0.2,
                     ),
-                    record(
-                        **where, role="random", strength=s, metric="kl", value=kl, low=0.9 * kl, high=1.1 * kl
-                    ),
+                    record(**where, role="random", strength=s, metric="kl", value=kl, low=0.9 * kl, high=1.1 * kl),
                 ]
     return rows
 

@@ -47,10 +47,7 @@ def test_a_method_that_beats_another_is_said_to() -> None:
 
 def test_a_method_that_does_not_beat_another_is_said_not_to() -> None:
     c = with_contrast(make_comparison(), "GaussianTransport", "MeanShift", (-0.1, -0.4, 0.2))
-    assert (
-        "GaussianTransport does not beat MeanShift: difference −0.10 [−0.40, 0.20] nats, n = 40."
-        in sentences(c)
-    )
+    assert "GaussianTransport does not beat MeanShift: difference −0.10 [−0.40, 0.20] nats, n = 40." in sentences(c)
 
 
 def test_a_higher_mean_whose_interval_holds_zero_is_no_win() -> None:
@@ -75,9 +72,7 @@ def test_a_method_that_falls_behind_is_said_to_and_off_budget_is_mentioned(compa
 )
 def test_the_random_band_decides(values: dict[str, float], phrase: str, tone: str) -> None:
     c = with_headline(make_comparison(), "MeanShift", **values)
-    found = [
-        f for f in answer(c).findings if f.text.startswith("MeanShift") and f.about.startswith("Against")
-    ]
+    found = [f for f in answer(c).findings if f.text.startswith("MeanShift") and f.about.startswith("Against")]
     assert [(phrase in f.text, f.tone) for f in found] == [(True, tone)]
 
 
@@ -101,9 +96,7 @@ def test_a_contrast_is_read_in_either_direction(comparison: Comparison) -> None:
 def test_a_family_off_the_budget_is_not_said_to_be_beaten_at_equal_kl(comparison: Comparison) -> None:
     c = with_headline(comparison, "MeanShift", reached=False)
     assert "not shown to be ahead of the additive family" in answer(c).lead
-    assert any(
-        "With the additive family (MeanShift) nothing is compared at equal KL" in s for s in sentences(c)
-    )
+    assert any("With the additive family (MeanShift) nothing is compared at equal KL" in s for s in sentences(c))
 
 
 def test_a_leader_inside_the_random_band_leads_nobody(comparison: Comparison) -> None:
@@ -135,9 +128,7 @@ def test_anti_steerable_shares_and_unreached_budgets_are_told(comparison: Compar
 
 
 def test_nothing_measured_is_said_plainly(comparison: Comparison) -> None:
-    assert answer(replace(comparison, headline=comparison.headline.iloc[:0])).lead.startswith(
-        "No method was measured"
-    )
+    assert answer(replace(comparison, headline=comparison.headline.iloc[:0])).lead.startswith("No method was measured")
 
 
 def test_numbers_carry_the_digits_of_their_interval() -> None:

@@ -87,9 +87,7 @@ def test_a_complaint_would_be_seen(tab: Browser, tmp_path: Path) -> None:
 def test_text_in_figures_stays_readable(tab: Browser, page: Path, width: int) -> None:
     tab.open(page, width=width)
     assert tab.evaluate(SMALLEST_TEXT) >= 9.5
-    shown = (
-        "[...document.querySelectorAll('figure svg')].filter(e => e.getBoundingClientRect().width > 0).length"
-    )
+    shown = "[...document.querySelectorAll('figure svg')].filter(e => e.getBoundingClientRect().width > 0).length"
     assert tab.evaluate(shown) == 6
 
 

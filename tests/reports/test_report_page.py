@@ -65,12 +65,7 @@ def plain(html: str) -> str:
 
 def test_every_headline_number_is_in_the_table_with_its_interval(comparison: Comparison, text: str) -> None:
     table = text[text.index('<table class="headline') :]
-    rows = {
-        m: plain(r)
-        for r in table.split("<tr ")[2:6]
-        for m in comparison.headline["method"]
-        if f"<b>{m}<" in r
-    }
+    rows = {m: plain(r) for r in table.split("<tr ")[2:6] for m in comparison.headline["method"] if f"<b>{m}<" in r}
     assert len(rows) == 4
     for _, r in comparison.headline.iterrows():
         row = rows[r["method"]].replace(" †", "")
@@ -78,9 +73,7 @@ def test_every_headline_number_is_in_the_table_with_its_interval(comparison: Com
             assert estimate(r[name], r[f"{name}_low"], r[f"{name}_high"]) in row
         for name in ("anti_slope", "anti_unit"):
             assert percent(r[name], r[f"{name}_low"], r[f"{name}_high"]) in row
-        assert (
-            bounds(r["random_low"], r["random_high"], decimals_for(r["random_high"] - r["random_low"])) in row
-        )
+        assert bounds(r["random_low"], r["random_high"], decimals_for(r["random_high"] - r["random_low"])) in row
         assert f"z {number(r['z'], 1, signed=True)}, n = 20" in row
         assert f"layer {r['layer']}, best of 3 sites" in row
         assert "40 12 groups" in row
@@ -137,9 +130,7 @@ def test_the_same_comparison_gives_the_same_bytes(written: Path, tmp_path: Path)
     again = write_report(make_comparison(), tmp_path)
     for path in sorted(written.parent.rglob("*")):
         if path.is_file():
-            assert (again.parent / path.relative_to(written.parent)).read_bytes() == path.read_bytes(), (
-                path.name
-            )
+            assert (again.parent / path.relative_to(written.parent)).read_bytes() == path.read_bytes(), path.name
 
 
 @pytest.mark.slow
