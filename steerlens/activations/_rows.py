@@ -30,7 +30,7 @@ def joined_rows(
         ConceptError: If a continuation adds no token.
     """
     texts = [prompt + c for prompt, cs in zip(prompts, continuations, strict=True) for c in ("", *cs)]
-    encoded = iter(model._encode_all(texts, None))
+    encoded = iter(model.encode_all(texts))
     rows = []
     for prompt, cs in zip(prompts, continuations, strict=True):
         alone = next(encoded)

@@ -122,7 +122,7 @@ def score_neutral(model: LensModel, texts: Sequence[str], interventions: Sequenc
     Raises:
         OptionError: If there are no texts, or one is too short.
     """
-    rows = model._encode_all(list(texts), None)
+    rows = model.encode_all(texts)
     if not rows or min(len(r) for r in rows) <= CONTEXT_TOKENS + 1:
         raise OptionError(f"Neutral texts need more than {CONTEXT_TOKENS + 1} tokens each. Use whole sentences.")
     kl, nll = (torch.zeros(len(interventions), len(rows), dtype=torch.float64) for _ in range(2))

@@ -184,7 +184,7 @@ class LensModel:
         Raises:
             OptionError: The text has no tokens, or BOS is asked of a tokenizer that has none.
         """
-        return self._encode_all([text], bos)[0]
+        return self.encode_all([text], bos=bos)[0]
 
     def to_tokens(self, texts: Text, *, padding_side: PaddingSide = "right", bos: bool | None = None) -> TokenBatch:
         """Tokenise texts into one batch on the model's device; see `encode` for `bos`.
@@ -193,17 +193,22 @@ class LensModel:
             OptionError: No texts, a text without tokens, or an unknown side.
         """
         check_side(padding_side)
-        rows = self._encode_all([texts] if isinstance(texts, str) else list(texts), bos)
+        rows = self.encode_all([texts] if isinstance(texts, str) else texts, bos=bos)
         return TokenBatch.from_rows(rows, pad_id=self.pad_id, padding_side=padding_side).to(self.device)
 
-    def _encode_all(self, texts: list[str], bos: bool | None) -> list[list[int]]:
+    def encode_all(self, texts: Sequence[str], *, bos: bool | None = None) -> list[list[int]]:
+        """Token ids of many texts, in one call of the tokenizer; see `encode`.
+
+        Raises:
+            OptionError: No texts, a text without tokens, or BOS is asked of a tokenizer that has none.
+        """
         if not texts:
             raise OptionError("There is no text to tokenise; give a string or a non-empty list of strings.")
         first = self.tokenizer.bos_token_id
         wanted = self.add_bos if bos is None else bos
         if wanted and not isinstance(first, int):
             raise OptionError(f"bos=True, but the tokenizer of {self.name!r} has no BOS token; pass bos=False.")
-        encoded: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        encoded: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         rows = [[first, *row] if wanted and row[:1] != [first] else list(row) for row in encoded]
         if [] in rows:
             raise OptionError(

@@ -34,7 +34,7 @@ def d_prime(positive: Float[Tensor, "n d_model"], negative: Float[Tensor, "m d_m
 
 
 def split_half_cosine(differences: Float[Tensor, "pair d_model"], *, seed: int, n_splits: int = 100) -> float:
-    """Mean cosine of the mean differences of two random halves, corrected to the full size: 2r / (1 + r).
+    """Mean cosine of the mean differences of two random halves, in [−1, 1]; a positive r is corrected to the full size, 2r / (1 + r).
 
     References:
         spearman1910, brown1910.
@@ -45,4 +45,4 @@ def split_half_cosine(differences: Float[Tensor, "pair d_model"], *, seed: int, 
     order = torch.stack([torch.randperm(len(d), generator=generator) for _ in range(n_splits)])
     first, second = d[order[:, :half]].mean(dim=1), d[order[:, half : 2 * half]].mean(dim=1)
     r = float(torch.nn.functional.cosine_similarity(first, second, dim=1).mean())
-    return 2 * r / (1 + r)
+    return 2 * r / (1 + r) if r > 0 else r
