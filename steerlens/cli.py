@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,16 +87,18 @@ def compare(
     prompts: Annotated[list[str] | None, typer.Option("--prompt", help="A text to continue; may be repeated.")] = None,
 ) -> None:
     """Compare steering methods on a concept at one budget of side effects, and write a report."""
+    from steerlens.activations import Site
     from steerlens.concepts import load_concept
     from steerlens.evaluation import ComparisonPlan, neutral_texts, run_comparison
     from steerlens.models import load_model
 
     methods, grid = _methods(maps), _numbers(strengths, "--strengths")
+    if out.is_file():
+        raise OptionError(f"--out takes a folder, but {out} is a file.")
     split = load_concept(concept).split(seed=seed)
     fit, select, test = ((part[:max_pairs] if max_pairs else part) for part in split)
-    lens = load_model(model, dtype=dtype, device=device)
-    plan = ComparisonPlan(
-        sites=_sites(layers, lens),
+    draft = ComparisonPlan(
+        sites=(Site.resid_post(0),),
         methods=methods,
         strengths=tuple(sorted(set(grid))),
         budget=budget,
@@ -103,6 +106,9 @@ def compare(
         prompts=tuple(prompts or ()),
         seed=seed,
     )
+    # The options are sound; only now is it worth loading a model, which says what layers there are.
+    lens = load_model(model, dtype=dtype, device=device)
+    plan = replace(draft, sites=_sites(layers, lens))
     texts = neutral_texts()[: max_texts or None]
     comparison, fitted = run_comparison(lens, fit, test, plan, select=select, neutral=texts, command=_command())
     _say(_save(comparison, fitted, out))
@@ -158,13 +164,20 @@ def maps() -> None:
 def main() -> None:
     """Entry point: the library's errors become one line and exit code 2."""
     try:
-        app(standalone_mode=True)
+        app()
     except SteerlensError as error:
-        Console(stderr=True).print(f"steerlens: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        _complain(" ".join(str(error).split()))
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("steerlens: stopped by Ctrl-C. Run the same command to start again.")
-        sys.exit(130)
+    except SystemExit as stop:
+        # Typer turns Ctrl-C into exit code 1, which nothing else of ours has; shells expect 130.
+        if stop.code == 1:
+            _complain("stopped by Ctrl-C. Run the same command to start again.")
+            sys.exit(130)
+        raise
+
+
+def _complain(message: str) -> None:
+    Console(stderr=True).print(f"steerlens: {message}", style="red", highlight=False, markup=False, soft_wrap=True)
 
 
 def _save(comparison: "Comparison", fitted: "FittedMaps", out: Path) -> Path:
@@ -229,8 +242,8 @@ def _whole_numbers(text: str, option: str) -> list[int]:
 
 def _table(title: str, columns: tuple[str, ...], rows: "Sequence[tuple[str, ...]]") -> None:
     table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for i, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=i == 0)
     for row in rows:
         table.add_row(*[escape(cell) for cell in row])
     Console().print(table)

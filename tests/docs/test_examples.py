@@ -1,0 +1,58 @@
+"""What we show to readers runs."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import steerlens
+
+ROOT = Path(__file__).parents[2]
+QUIET = os.environ | {"HF_HUB_OFFLINE": "1", "STEERLENS_PROGRESS": "0"}
+
+
+def run(*args: str) -> str:
+    done = subprocess.run([sys.executable, *args], capture_output=True, text=True, cwd=ROOT, env=QUIET, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_the_readme_s_example_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert "Comparison" in run("-c", code)
+
+
+@pytest.mark.slow
+def test_the_custom_map_runs():
+    assert "Comparison" in run("examples/custom_map.py")
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_the_first_notebook_runs():
+    code = (
+        "import nbformat, nbclient; nb = nbformat.read('notebooks/01_first_steering.ipynb', 4); "
+        "nbclient.NotebookClient(nb, timeout=600, kernel_name='python3').execute(); "
+        "print(sum(c.cell_type == 'code' for c in nb.cells), 'cells ran')"
+    )
+    assert "cells ran" in run("-c", code)
+
+
+def test_every_public_name_is_in_the_docs():
+    docs = "\n".join(page.read_text("utf-8") for page in (ROOT / "docs").rglob("*.md"))
+    missing = [name for name in steerlens.__all__ if f"`{name}" not in docs]
+    assert not missing
+
+
+def test_design_pages_say_problem_options_decision_and_consequences():
+    pages = sorted((ROOT / "docs" / "design").glob("2*.md"))
+    assert pages
+    for page in pages:
+        text = page.read_text("utf-8")
+        for heading in ("Problem", "Options", "Decision", "Consequences"):
+            assert f"## {heading}" in text, (page.name, heading)
