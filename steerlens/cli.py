@@ -1,10 +1,13 @@
 """The command line: every command is a few lines over the library."""
 
+import math
+import os
 import shlex
 import sys
 from dataclasses import replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -29,7 +32,6 @@ DEMO_PROMPTS = ("The film was", "I went to the new restaurant and", "My honest o
 app = typer.Typer(
     name="steerlens",
     help="Does steering really work here, and why? Compare steering maps on language models, fairly.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -50,8 +52,10 @@ Device = Annotated[str, typer.Option("--device", help="Where the model runs, suc
 Budget = Annotated[
     float, typer.Option("--budget", help="KL on neutral text, nats per token, at which effects are compared.")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Of splits, bootstrap and random directions.")]
-MaxPairs = Annotated[int, typer.Option("--max-pairs", help="Use at most this many pairs of each split; 0 for all.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of splits, bootstrap and random directions.")]
+MaxPairs = Annotated[
+    int, typer.Option("--max-pairs", min=0, help="Use at most this many pairs of each split; 0 for all.")
+]
 
 
 @app.command()
@@ -80,36 +84,42 @@ def compare(
     dtype: Dtype = "float32",
     device: Device = "cpu",
     budget: Budget = 0.1,
-    n_random: Annotated[int, typer.Option("--random", help="Random directions per chosen layer, as control.")] = 20,
+    n_random: Annotated[
+        int, typer.Option("--random", min=0, help="Random directions at the chosen layer, as control.")
+    ] = 20,
     seed: Seed = 0,
     max_pairs: MaxPairs = 0,
-    max_texts: Annotated[int, typer.Option("--max-texts", help="Use at most this many neutral texts; 0 for all.")] = 0,
+    max_texts: Annotated[
+        int, typer.Option("--max-texts", min=0, help="Use at most this many neutral texts, 10 or more; 0 for all.")
+    ] = 0,
     prompts: Annotated[list[str] | None, typer.Option("--prompt", help="A text to continue; may be repeated.")] = None,
 ) -> None:
     """Compare steering methods on a concept at one budget of side effects, and write a report."""
+    from steerlens.activations import Site
     from steerlens.activations import Site
     from steerlens.concepts import load_concept
     from steerlens.evaluation import ComparisonPlan, neutral_texts, run_comparison
     from steerlens.models import load_model
 
-    methods, grid = _methods(maps), _numbers(strengths, "--strengths")
-    if out.is_file():
-        raise OptionError(f"--out takes a folder, but {out} is a file.")
-    split = load_concept(concept).split(seed=seed)
-    fit, select, test = ((part[:max_pairs] if max_pairs else part) for part in split)
-    draft = ComparisonPlan(
-        sites=(Site.resid_post(0),),
-        methods=methods,
-        strengths=tuple(sorted(set(grid))),
+    # Everything that can be refused without the model is refused before it is loaded.
+    numbers = None if layers == "all" else _whole_numbers(layers, "--layers")
+    plan = ComparisonPlan(
+        sites=tuple(Site.resid_post(n) for n in dict.fromkeys((0,) if numbers is None else numbers)),
+        methods=_methods(maps),
+        strengths=tuple(sorted(set(_numbers(strengths, "--strengths")))),
         budget=budget,
         n_random=n_random,
         prompts=tuple(prompts or ()),
         seed=seed,
     )
-    # The options are sound; only now is it worth loading a model, which says what layers there are.
-    lens = load_model(model, dtype=dtype, device=device)
-    plan = replace(draft, sites=_sites(layers, lens))
     texts = neutral_texts()[: max_texts or None]
+    if len(texts) < 10:
+        raise OptionError(f"--max-texts must be 10 or more, 5 for each half, or 0 for all, but got {max_texts}.")
+    split = load_concept(concept).split(seed=seed)
+    fit, select, test = ((part[:max_pairs] if max_pairs else part) for part in split)
+    _check_folder(out)
+    lens = load_model(model, dtype=dtype, device=device)
+    plan = replace(plan, sites=_sites(numbers, lens))
     comparison, fitted = run_comparison(lens, fit, test, plan, select=select, neutral=texts, command=_command())
     _say(_save(comparison, fitted, out))
 
@@ -162,22 +172,42 @@ def maps() -> None:
 
 
 def main() -> None:
-    """Entry point: the library's errors become one line and exit code 2."""
+    """Entry point: what goes wrong on purpose becomes one line and exit code 2, Ctrl-C one line and 130."""
     try:
-        app()
+        code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
     except SteerlensError as error:
-        _complain(" ".join(str(error).split()))
-        sys.exit(2)
-    except SystemExit as stop:
-        # Typer turns Ctrl-C into exit code 1, which nothing else of ours has; shells expect 130.
-        if stop.code == 1:
-            _complain("stopped by Ctrl-C. Run the same command to start again.")
-            sys.exit(130)
-        raise
+        _fail(str(error), 2)
+    except _USAGE_ERROR as error:
+        _fail(f"{error.format_message()} See `steerlens {' '.join(sys.argv[1:2])} --help`.", 2)  # type: ignore[attr-defined]
+    except (KeyboardInterrupt, typer.Abort):
+        code = _STOPPED
+    if code == _STOPPED:  # what typer makes of Ctrl-C
+        _fail("stopped by Ctrl-C. Run the same command to start again.", _STOPPED)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
-def _complain(message: str) -> None:
-    Console(stderr=True).print(f"steerlens: {message}", style="red", highlight=False, markup=False, soft_wrap=True)
+_STOPPED = 130
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
+"""An unknown option, a missing one, a bad value; typer exports only its subclass."""
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    Console(stderr=True).print(
+        "steerlens: " + " ".join(message.split()), style="red", highlight=False, markup=False, soft_wrap=True
+    )
+    sys.exit(code)
+
+
+def _check_folder(out: Path) -> None:
+    """Make the folder of results, so that hours of work are not lost for want of it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(
+            f"--out must be a folder that can be made, but {str(out)!r} cannot: {error.strerror}."
+        ) from None
+    if not os.access(out, os.W_OK):
+        raise OptionError(f"--out must be a folder that can be written to, but {str(out)!r} cannot.")
 
 
 def _save(comparison: "Comparison", fitted: "FittedMaps", out: Path) -> Path:
@@ -210,10 +240,10 @@ def _methods(names: str) -> "tuple[SteeringMethod, ...]":
     return LADDER if names == "all" else tuple(method_by_name(n) for n in _words(names))
 
 
-def _sites(layers: str, model: "LensModel") -> "tuple[Site, ...]":
+def _sites(layers: "list[int] | None", model: "LensModel") -> "tuple[Site, ...]":
     from steerlens.activations import Site
 
-    numbers = range(model.n_layers) if layers == "all" else _whole_numbers(layers, "--layers")
+    numbers = range(model.n_layers) if layers is None else layers
     outside = [n for n in numbers if not 0 <= n < model.n_layers]
     if outside:
         raise OptionError(f"{model.name!r} has blocks 0 to {model.n_layers - 1}, but --layers asks for {outside[0]}.")
@@ -226,9 +256,12 @@ def _words(text: str) -> list[str]:
 
 def _numbers(text: str, option: str) -> list[float]:
     try:
-        return [float(w) for w in _words(text)]
+        numbers = [float(w) for w in _words(text)]
     except ValueError:
-        raise OptionError(f"{option} takes numbers separated by commas, such as 0,0.5,1, but got {text!r}.") from None
+        numbers = [math.nan]
+    if not all(math.isfinite(n) for n in numbers):
+        raise OptionError(f"{option} takes numbers separated by commas, such as 0,0.5,1, but got {text!r}.")
+    return numbers
 
 
 def _whole_numbers(text: str, option: str) -> list[int]:

@@ -1,5 +1,6 @@
 """One question, put fairly: which family of steering maps does most at one budget of side effects?"""
 
+import math
 import os
 import platform
 import time
@@ -13,7 +14,7 @@ import pandas as pd
 
 from steerlens.activations import ContrastiveActivations, Site, extract
 from steerlens.concepts import ConceptDataset
-from steerlens.errors import OptionError
+from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation._comparison import Comparison, Generation, Provenance
 from steerlens.evaluation._measure import Arm, Measured, measure
 from steerlens.evaluation._neutral import neutral_texts
@@ -61,6 +62,8 @@ class ComparisonPlan:
             raise OptionError(f"Methods must differ, but got {', '.join(names)}.")
         if not {0.0, 1.0} <= set(self.strengths):
             raise OptionError(f"Strengths must include 0 and 1, but got {list(self.strengths)}.")
+        if not all(math.isfinite(s) for s in self.strengths):
+            raise OptionError(f"Strengths must be finite, but got {list(self.strengths)}.")
         if not 0 < self.budget < float("inf"):
             raise OptionError(f"A KL budget must be positive and finite (nats per token), but got {self.budget}.")
         if self.n_random < 0:
@@ -113,6 +116,7 @@ def compare(
 
     Raises:
         OptionError: If an argument is out of range, or splits share a group.
+        EstimateError: If what is measured on has fewer than five groups.
         SteerlensError: Whatever extraction, fitting or steering raises.
     """
     plan = ComparisonPlan(
@@ -158,13 +162,14 @@ def run_comparison(
     chosen, random = measured[: len(methods)], measured[len(methods) :]
     frames.append(record_frame(measured, split="test", budget=plan.budget, seed=plan.seed))
     headline = headline_frame(chosen, random, budget=plan.budget, n_tried=len(plan.sites), seed=plan.seed)
+    generations = _generations(model, plan, methods, headline)
     comparison = Comparison(
         provenance=_provenance(model, fit, select, test, plan, len(texts), command, time.monotonic() - started),
         records=pd.concat(frames, ignore_index=True),
         headline=headline,
         contrasts=contrast_frame(chosen, budget=plan.budget, seed=plan.seed),
         samples=sample_frame(chosen),
-        generations=_generations(model, plan, methods, headline),
+        generations=generations,
     )
     return comparison, maps
 
@@ -235,6 +240,13 @@ def _check_splits(fit: ConceptDataset, select: ConceptDataset | None, test: Conc
             f"Choosing among {n_sites} sites needs pairs to choose on. Pass select=, from dataset.split(seed=0), "
             "or give one site."
         )
+    measured = [("test", test)] + ([("select", select)] if select is not None and n_sites > 1 else [])
+    for name, part in measured:
+        if len(part.groups) < 5:
+            raise EstimateError(
+                f"An interval needs at least 5 groups of pairs, but {name} has {len(part.groups)} "
+                f"({len(part)} pairs). Measure on more groups."
+            )
     parts = [("fit", fit), ("test", test)] + ([("select", select)] if select is not None else [])
     for i, (a, first) in enumerate(parts):
         for b, second in parts[i + 1 :]:

@@ -9,7 +9,7 @@ from typing import Any, final
 
 import pandas as pd
 
-from steerlens.errors import ArtefactError
+from steerlens.errors import ArtefactError, OptionError
 
 SCHEMA = "steerlens/comparison/1"
 
@@ -109,9 +109,16 @@ class Comparison:
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write the tables as Parquet and the rest as ``comparison.json`` into ``folder``."""
+        """Write the tables as Parquet and the rest as ``comparison.json`` into ``folder``.
+
+        Raises:
+            OptionError: If the folder cannot be made.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OptionError(f"{str(folder)!r} cannot be made a folder: {error.strerror}. Choose another.") from None
         for name in ("records", "headline", "contrasts", "samples"):
             getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False)
         document = {
@@ -152,7 +159,7 @@ def _read_document(folder: Path) -> dict[str, Any]:
     path = folder / "comparison.json"
     try:
         document = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ArtefactError(
             f"{folder} has no comparison.json. Expected a folder written by `steerlens demo` or `steerlens compare`."
         ) from None

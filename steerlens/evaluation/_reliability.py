@@ -152,8 +152,7 @@ class DoseCurve:
             OptionError: If the budget is not positive.
             EstimateError: If there are fewer than five groups or texts.
         """
-        if not 0 < budget < float("inf"):
-            raise OptionError(f"A KL budget must be positive and finite (nats per token), but got {budget}.")
+        _check_budget(budget)
         effect = bootstrap(
             lambda questions, texts: self.effect_at(budget, questions, texts),
             [self.groups, range(len(self.n_tokens))],
@@ -184,12 +183,19 @@ class DoseCurve:
         return position
 
 
+def _check_budget(budget: float) -> None:
+    if not 0 < budget < float("inf"):
+        raise OptionError(f"A KL budget must be positive and finite (nats per token), but got {budget}.")
+
+
 def contrast(a: DoseCurve, b: DoseCurve, budget: float, *, seed: int) -> Estimate:
     """Paired difference of two methods' effects at one budget, a − b, on the same questions and texts.
 
     Raises:
+        OptionError: If the budget is not positive.
         EstimateError: If the curves are not of the same questions and texts.
     """
+    _check_budget(budget)
     if a.groups != b.groups or not np.array_equal(a.n_tokens, b.n_tokens):
         raise EstimateError("A paired contrast needs both methods measured on the same questions and neutral texts.")
     return bootstrap(

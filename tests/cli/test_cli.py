@@ -1,84 +1,189 @@
-"""The command line: what it writes, and one clear line for every mistake."""
+"""The command line as a user meets it: files, last lines, exit codes and one-line errors."""
 
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from steerlens import cli
+from steerlens.cli import main
+from steerlens.errors import ModelError
+
+QUICK = {
+    "--model": "tiny-llama", "--concept": "sentiment", "--layers": "1,2", "--maps": "MeanShift,GaussianTransport",
+    "--strengths": "0,1,2", "--random": "3", "--max-pairs": "30", "--max-texts": "10",
+}  # fmt: skip
 
 
-def run(monkeypatch, capfd, *args: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["steerlens", *args])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    out, err = capfd.readouterr()
-    return int(stopped.value.code or 0), out, err
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
 
 
-SMALL = (
-    "compare", "--model", "tiny-llama", "--concept", "sentiment", "--layers", "1,2", "--maps", "MeanShift,GaussianTransport",
-    "--strengths=-1,0,1,2", "--random", "3", "--max-pairs", "30", "--max-texts", "10",
-)  # fmt: skip
+Run = Callable[..., Ran]
 
 
-def test_a_comparison_writes_report_records_and_maps(monkeypatch, capfd, tmp_path: Path):
-    code, out, _ = run(monkeypatch, capfd, *SMALL, "--out", str(tmp_path))
-    assert code == 0
-    assert out.splitlines()[-1] == str(tmp_path / "report.html")
-    for name in ("report.html", "records.parquet", "samples.parquet", "headline.parquet", "comparison.json"):
-        assert (tmp_path / name).stat().st_size > 0
-    assert len(list(tmp_path.glob("maps/*/map.safetensors"))) == 2
-    before = (tmp_path / "report.html").read_text()
-    (tmp_path / "report.html").unlink()
-    code, out, _ = run(monkeypatch, capfd, "report", str(tmp_path))
-    assert code == 0
-    assert Path(out.splitlines()[-1]).read_text() == before
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["steerlens", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        return Ran(int(ended.value.code or 0), out, err)
+
+    return call
+
+
+def quick(out: Path, **change: str) -> list[str]:
+    options = {**QUICK, "--out": str(out), **{f"--{k.replace('_', '-')}": v for k, v in change.items()}}
+    return ["compare", *(word for pair in options.items() for word in pair)]
+
+
+def assert_refused(ran: Ran, message: str) -> None:
+    assert ran.code == 2, ran
+    lines = ran.err.splitlines()
+    assert len(lines) == 1, ran.err
+    assert lines[0].startswith("steerlens: ")
+    assert message in lines[0]
+    assert "Traceback" not in ran.out + ran.err
+
+
+def test_without_arguments_it_helps(run: Run):
+    ran = run()
+    assert ran.code == 0
+    for command in ("demo", "compare", "report", "models", "concepts", "maps"):
+        assert command in ran.out
 
 
 @pytest.mark.parametrize(
-    ("args", "expected"),
-    [(["models"], "smollm2"), (["models", "gpt2-xl"], "1,557,611,200"), (["concepts"], "sentiment"), (["maps"], "MeanShift")],
-)  # fmt: skip
-def test_lists_are_printed(monkeypatch, capfd, args, expected):
-    code, out, _ = run(monkeypatch, capfd, *args)
-    assert code == 0
-    assert expected in out
+    ("command", "expected"),
+    [("models", "smollm2-135m"), ("concepts", "sentiment"), ("maps", "GaussianTransport")],
+)
+def test_lists_name_what_there_is(run: Run, command: str, expected: str):
+    ran = run(command)
+    assert (ran.code, ran.err) == (0, "")
+    assert expected in ran.out
 
 
-def changed(option: str, value: str) -> list[str]:
-    return [*SMALL, option, value]
+def test_a_model_is_described_without_its_weights(run: Run):
+    ran = run("models", "gpt2-xl")
+    assert ran.code == 0
+    assert "gpt2-xl" in ran.out
+    assert "48" in ran.out
+
+
+def test_compare_writes_a_report_and_all_it_rests_on(run: Run, tmp_path: Path):
+    out = tmp_path / "new" / "folder"
+    ran = run(*quick(out), "--prompt", "The film was")
+    assert ran.code == 0, ran.err
+    assert ran.out.splitlines()[-1] == str(out / "report.html")
+    for name in ("records", "headline", "contrasts", "samples"):
+        assert (out / f"{name}.parquet").stat().st_size > 0
+    document = json.loads((out / "comparison.json").read_text())
+    assert document["provenance"]["command"].startswith("steerlens compare --model tiny-llama")
+    assert len(document["generations"]) == 3
+    assert len(list(out.glob("maps/*/map.safetensors"))) == 2
+    page = (out / "report.html").read_text()
+    assert "MeanShift" in page
+
+    (out / "report.html").unlink()
+    ran = run("report", str(out))
+    assert ran.code == 0, ran.err
+    assert ran.out.splitlines()[-1] == str(out / "report.html")
+    assert (out / "report.html").read_text() == page
+
+
+def test_negative_strengths_need_no_equals_sign(run: Run, tmp_path: Path):
+    ran = run(*quick(tmp_path, strengths="-1,0,1", layers="1", maps="MeanShift", random="0"))
+    assert ran.code == 0, ran.err
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("change", "message"),
     [
-        (changed("--model", "tiny-lama"), "'tiny-llama'"),
-        (changed("--concept", "sentimant"), "'sentiment'"),
-        (changed("--maps", "MeenShift"), "'MeanShift'"),
-        (changed("--layers", "1,99"), "blocks 0 to 3"),
-        (changed("--layers", "one"), "whole numbers"),
-        (changed("--strengths", "0,x"), "numbers separated by commas"),
-        (changed("--strengths", "0,2"), "include 0 and 1"),
-        (changed("--budget", "0"), "KL budget"),
-        (changed("--dtype", "float8"), "float32"),
-        (changed("--out", __file__), "is a file"),
-        (["report", "/nowhere"], "comparison.json"),
+        ({"concept": "sentimant"}, "'sentiment'"),
+        ({"maps": "MeanShft"}, "'MeanShift'"),
+        ({"maps": ","}, "at least one"),
+        ({"layers": "1,two"}, "--layers"),
+        ({"layers": ","}, "at least one site"),
+        ({"strengths": "0,1,x"}, "--strengths"),
+        ({"strengths": "0,1,inf"}, "--strengths"),
+        ({"strengths": "0,0.5,2"}, "0 and 1"),
+        ({"budget": "0"}, "budget"),
+        ({"budget": "nan"}, "budget"),
+        ({"budget": "cheap"}, "--budget"),
+        ({"random": "-1"}, "--random"),
+        ({"max_pairs": "-3"}, "--max-pairs"),
+        ({"max_texts": "9"}, "--max-texts"),
+        ({"seed": "-1"}, "--seed"),
+        ({"bogus": "1"}, "--bogus"),
     ],
 )
-def test_a_mistake_is_one_clear_line_and_exit_code_2(monkeypatch, capfd, args, message):
-    code, _, err = run(monkeypatch, capfd, *args)
-    assert code == 2
-    assert message in err
-    assert "Traceback" not in err
-    assert err.strip().splitlines()[-1].startswith("steerlens:")
+def test_what_needs_no_model_is_refused_before_one_is_loaded(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, str], message: str
+):
+    def load(*_: object, **__: object) -> None:
+        raise ModelError("the model was loaded")
+
+    monkeypatch.setattr("steerlens.models._sources.load_model", load)
+    monkeypatch.setattr("steerlens.models.load_model", load, raising=False)
+    assert_refused(run(*quick(tmp_path, **change)), message)
 
 
-def test_ctrl_c_is_one_line_and_exit_code_130(monkeypatch, capfd):
-    def stopped(*args, **kwargs):
+def test_a_file_in_the_place_of_the_folder_is_refused_before_a_model_is_loaded(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("steerlens.models.load_model", None, raising=False)
+    (tmp_path / "file").write_text("mine")
+    assert_refused(run(*quick(tmp_path / "file")), "--out")
+    assert_refused(run(*quick(tmp_path / "file" / "below")), "--out")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "tiny-lama"}, "'tiny-llama'"),
+        ({"layers": "1,4"}, "blocks 0 to 3"),
+        ({"layers": "-1"}, "-1"),
+        ({"dtype": "int8"}, "dtype must be one of"),
+        ({"device": "abacus"}, "abacus"),
+        ({"max_pairs": "4"}, "at least 5 groups"),
+        ({"concept": "nowhere.jsonl"}, "nowhere.jsonl"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_two(run: Run, tmp_path: Path, change: dict[str, str], message: str):
+    assert_refused(run(*quick(tmp_path, **change)), message)
+
+
+def test_a_required_option_is_asked_for(run: Run):
+    assert_refused(run("compare", "--concept", "sentiment"), "--model")
+
+
+def test_an_unknown_command_is_refused(run: Run):
+    assert_refused(run("compair"), "compair")
+
+
+def test_a_model_that_does_not_exist_is_not_described(run: Run):
+    assert_refused(run("models", "gpt2-xxl"), "gpt2-xxl")
+
+
+def test_report_needs_a_folder_of_results(run: Run, tmp_path: Path):
+    assert_refused(run("report", str(tmp_path / "nowhere")), "comparison.json")
+    (tmp_path / "file").write_text("")
+    assert_refused(run("report", str(tmp_path / "file")), "comparison.json")
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130(run: Run, monkeypatch: pytest.MonkeyPatch):
+    def stop() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("steerlens.concepts.concept_summaries", stopped)
-    code, _, err = run(monkeypatch, capfd, "concepts")
-    assert code == 130
-    assert "stopped by Ctrl-C" in err
+    monkeypatch.setattr("steerlens.concepts.concept_summaries", stop)
+    ran = run("concepts")
+    assert ran.code == 130
+    assert len(ran.err.splitlines()) == 1
+    assert ran.err.startswith("steerlens: stopped by Ctrl-C")

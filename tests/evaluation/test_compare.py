@@ -1,18 +1,33 @@
-"""A whole comparison on a seeded small model."""
+"""A whole comparison on a tiny model."""
 
-import numpy as np
+import dataclasses
+from pathlib import Path
+
 import pandas as pd
 import pytest
+from pandas.testing import assert_frame_equal
 
 from steerlens.activations import Site
-from steerlens.concepts import ConceptDataset, ContrastivePair
-from steerlens.errors import ArtefactError, OptionError
-from steerlens.evaluation import Comparison, compare, neutral_texts
+from steerlens.concepts import ConceptDataset, ContrastivePair, Split
+from steerlens.errors import ArtefactError, EstimateError, OptionError
+from steerlens.evaluation import Comparison, ComparisonPlan, compare, neutral_texts
 from steerlens.evaluation._comparison import CONTRAST_COLUMNS, HEADLINE_COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
-from steerlens.maps import DirectionalAblation, GaussianTransport, MeanShift, ResidualMLP
+from steerlens.maps import DirectionalAblation, GaussianTransport, MeanShift, ResidualMLP, SteeringMethod
 from steerlens.models import LensModel, tiny_model
 
-METHODS = (MeanShift(), DirectionalAblation(), GaussianTransport(), ResidualMLP(steps=30))
+THINGS = (
+    "film book song meal hotel garden shoe lamp chair coat city river road house train horse bread apple school "
+    "letter game table window door clock knife bottle paper stone bridge tower market office ship tree field"
+).split()
+METHODS: tuple[SteeringMethod, ...] = (
+    MeanShift(),
+    DirectionalAblation(),
+    GaussianTransport(),
+    ResidualMLP(steps=30),
+)
+STRENGTHS = (-1.0, 0.0, 1.0, 2.0)
+TEXTS = neutral_texts()[:10]
+PROMPTS = ("The film was", "I went")
 SITES = (Site.resid_post(1), Site.resid_post(2))
 
 
@@ -22,112 +37,193 @@ def model() -> LensModel:
 
 
 @pytest.fixture(scope="module")
-def parts():
+def split() -> Split:
     pairs = tuple(
-        ContrastivePair(f"Thing {i} was", f" good and {i % 7}", f" bad and {i % 5}", group=f"g{i}") for i in range(48)
+        ContrastivePair(prompt=f"The {thing} is", positive=" good", negative=" bad", group=thing) for thing in THINGS
     )
-    return ConceptDataset("toy", pairs, "made for tests", "tests", "CC0-1.0").split(seed=0)
+    data = ConceptDataset("made up", pairs, description="Good against bad.", source="this test", licence="MIT")
+    return data.split(seed=0, fractions=(0.6, 0.2, 0.2))
 
 
-def run(model, parts, **changes) -> Comparison:
-    options = {
-        "sites": SITES, "select": parts.select, "methods": METHODS, "strengths": (-1, 0, 1, 2), "n_random": 3,
-        "neutral": neutral_texts()[:10], "prompts": ("The film",),
-    }  # fmt: skip
-    return compare(model, parts.fit, parts.test, **(options | changes))
+def run(model: LensModel, split: Split) -> Comparison:
+    return compare(
+        model, split.fit, split.test, sites=SITES, select=split.select, methods=METHODS, strengths=STRENGTHS,
+        budget=0.05, n_random=3, neutral=TEXTS, prompts=PROMPTS, seed=3, command="steerlens compare",
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def comparison(model, parts) -> Comparison:
-    return run(model, parts)
+def found(model: LensModel, split: Split) -> Comparison:
+    return run(model, split)
 
 
-def test_tables_have_their_columns_and_rows(comparison: Comparison):
-    assert tuple(comparison.records.columns) == RECORD_COLUMNS
-    assert tuple(comparison.headline.columns) == HEADLINE_COLUMNS
-    assert tuple(comparison.contrasts.columns) == CONTRAST_COLUMNS
-    assert tuple(comparison.samples.columns) == SAMPLE_COLUMNS
-    assert list(comparison.headline["family"]) == ["additive", "affine", "affine", "nonlinear"]
-    assert len(comparison.contrasts) == 6
-    assert set(comparison.headline["random_n"]) == {3}
-    assert comparison.headline["site"].nunique() == 1
+def test_tables_have_their_declared_columns(found: Comparison):
+    assert tuple(found.records.columns) == RECORD_COLUMNS
+    assert tuple(found.headline.columns) == HEADLINE_COLUMNS
+    assert tuple(found.contrasts.columns) == CONTRAST_COLUMNS
+    assert tuple(found.samples.columns) == SAMPLE_COLUMNS
+    assert_frame_equal(found.to_frame(), found.records)
 
 
-def test_every_number_has_an_interval_and_an_n(comparison: Comparison):
-    r = comparison.records
-    assert (r["low"] <= r["high"]).all()
-    assert r[["value", "low", "high"]].notna().all().all()
-    assert (r["n"] >= r["n_clusters"]).all()
-    assert (r["n_clusters"] >= 5).all()
+def test_the_headline_has_one_row_per_method_at_one_site(found: Comparison):
+    assert [m.partition("(")[0] for m in found.headline["method"]] == [type(m).__name__ for m in METHODS]
+    assert found.headline["site"].nunique() == 1
+    assert set(found.headline["site"]) <= {s.hook_name for s in SITES}
+    assert set(found.headline["n_tried"]) == {2}
+    assert len(found.contrasts) == 6
 
 
-def test_strength_zero_does_nothing_and_others_do(comparison: Comparison):
-    r = comparison.records
-    for metric in ("effect", "kl"):
-        rows = r[r["metric"] == metric]
-        assert (rows.loc[rows["strength"] == 0, "value"] == 0).all()
-        assert (rows.loc[rows["strength"] > 0, "value"].abs() > 0).all()
+def test_random_directions_are_as_many_as_asked_for(found: Comparison):
+    random = found.records[found.records["role"] == "random"]
+    assert random["method"].nunique() == 3
+    assert set(found.headline["random_n"]) == {3}
+    assert set(random["site"]) == set(found.headline["site"])
 
 
-def test_negative_strengths_are_left_out_where_there_is_no_reverse(comparison: Comparison):
-    strengths = comparison.samples.groupby("method")["strength"].min()
-    assert strengths["DirectionalAblation"] == 0
-    assert strengths.filter(like="MeanShift").item() == -1
+def test_strength_zero_does_exactly_nothing(found: Comparison):
+    zero = found.records[(found.records["strength"] == 0) & found.records["metric"].isin(["effect", "kl"])]
+    assert len(zero) > 0
+    assert (zero[["value", "low", "high"]] == 0).all(axis=None)
 
 
-def test_equal_seeds_give_equal_tables(comparison: Comparison, model, parts):
-    again = run(model, parts)
-    pd.testing.assert_frame_equal(again.headline, comparison.headline)
-    pd.testing.assert_frame_equal(again.records, comparison.records)
+def test_strength_one_does_something(found: Comparison):
+    one = found.records[(found.records["strength"] == 1) & (found.records["metric"] == "kl")]
+    assert (one["value"] > 0).all()
 
 
-def test_it_comes_back_from_disk_as_it_was(comparison: Comparison, tmp_path):
-    loaded = Comparison.load(comparison.save(tmp_path))
+def test_a_map_without_a_reverse_has_no_negative_strengths(found: Comparison):
+    by_method = found.samples.groupby("method")["strength"].min()
+    for method, least in by_method.items():
+        assert least == (0.0 if str(method).startswith("DirectionalAblation") else -1.0)
+
+
+def test_both_halves_are_recorded(found: Comparison):
+    assert set(found.records["split"]) == {"select", "test"}
+    assert set(found.records[found.records["split"] == "select"]["site"]) == {s.hook_name for s in SITES}
+
+
+def test_samples_give_the_recorded_effect(found: Comparison):
+    shift = found.samples[found.samples["method"].str.startswith("MeanShift")]
+    table = shift.pivot(index="question", columns="strength", values="propensity")
+    records = found.records[
+        (found.records["split"] == "test")
+        & found.records["method"].str.startswith("MeanShift")
+        & (found.records["metric"] == "effect")
+    ].set_index("strength")["value"]
+    for strength in STRENGTHS:
+        assert (table[strength] - table[0.0]).mean() == pytest.approx(records[strength], abs=1e-9)
+
+
+def test_every_prompt_is_continued_unsteered_and_by_each_method(found: Comparison):
+    assert len(found.generations) == (1 + len(METHODS)) * len(PROMPTS)
+    assert {g.prompt for g in found.generations} == set(PROMPTS)
+    assert {g.method for g in found.generations} == {"unsteered", *found.headline["method"]}
+    assert all(g.text.startswith(g.prompt) for g in found.generations)
+
+
+def test_the_provenance_is_complete(found: Comparison, split: Split):
+    facts = found.provenance
+    assert facts.model["name"] == "tiny-llama"
+    assert facts.concept["fit_fingerprint"] == split.fit.fingerprint
+    assert facts.concept["test_groups"] == len(split.test.groups)
+    assert facts.settings["seed"] == 3
+    assert facts.settings["strengths"] == list(STRENGTHS)
+    assert facts.command == "steerlens compare"
+    assert "made up" in facts.question
+    assert {"steerlens", "torch", "python", "date", "seconds"} <= set(facts.environment)
+
+
+def test_the_same_seed_gives_the_same_tables(found: Comparison, model: LensModel, split: Split):
+    again = run(model, split)
     for name in ("records", "headline", "contrasts", "samples"):
-        pd.testing.assert_frame_equal(getattr(loaded, name), getattr(comparison, name))
-    assert loaded.generations == comparison.generations
-    assert loaded.provenance.question == comparison.provenance.question
-    (tmp_path / "records.parquet").write_bytes(b"nonsense")
-    with pytest.raises(ArtefactError, match="Parquet"):
+        assert_frame_equal(getattr(again, name), getattr(found, name))
+    assert again.generations == found.generations
+
+
+def test_what_is_saved_is_loaded_again(found: Comparison, tmp_path: Path):
+    loaded = Comparison.load(found.save(tmp_path / "a" / "b"))
+    for name in ("records", "headline", "contrasts", "samples"):
+        assert_frame_equal(getattr(loaded, name), getattr(found, name))
+    assert loaded.generations == found.generations
+    assert dataclasses.asdict(loaded.provenance) == dataclasses.asdict(found.provenance)
+
+
+def test_saving_over_a_file_is_refused(found: Comparison, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OptionError, match="cannot be made a folder"):
+        found.save(tmp_path / "file")
+
+
+@pytest.mark.parametrize("content", ["not json", "[]", '{"schema": "steerlens/comparison/99"}'])
+def test_a_broken_document_is_an_artefact_error(found: Comparison, tmp_path: Path, content: str):
+    found.save(tmp_path)
+    (tmp_path / "comparison.json").write_text(content)
+    with pytest.raises(ArtefactError):
         Comparison.load(tmp_path)
 
 
-def test_it_shows_itself(comparison: Comparison):
-    assert "MeanShift" in comparison._repr_html_()
-    assert "largest effect" in repr(comparison)
-    assert comparison.plot().get_axes()
+def test_a_missing_or_broken_table_is_an_artefact_error(found: Comparison, tmp_path: Path):
+    found.save(tmp_path)
+    (tmp_path / "records.parquet").write_bytes(b"nonsense")
+    with pytest.raises(ArtefactError, match="Parquet"):
+        Comparison.load(tmp_path)
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "records.parquet")
+    with pytest.raises(ArtefactError, match="lacks the columns"):
+        Comparison.load(tmp_path)
+    (tmp_path / "records.parquet").unlink()
+    with pytest.raises(ArtefactError, match="missing"):
+        Comparison.load(tmp_path)
 
 
-def test_examples_are_written_by_every_method(comparison: Comparison):
-    assert len(comparison.generations) == 1 + len(METHODS)
-    assert comparison.generations[0].method == "unsteered"
-    assert all(g.text.startswith("The film") for g in comparison.generations)
+def test_a_file_is_not_a_folder_of_results(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtefactError, match=r"no comparison\.json"):
+        Comparison.load(tmp_path / "file")
 
 
-def test_the_report_says_how_to_repeat_it(comparison: Comparison):
-    facts = comparison.provenance
-    assert facts.model["name"] == "tiny-llama"
-    assert facts.settings["seed"] == 0
-    assert facts.concept["fit_pairs"] == 24
-    assert facts.environment["torch"]
+def test_it_shows_itself(found: Comparison):
+    assert "<" in found._repr_html_()
+    assert "MeanShift" in found._repr_html_()
+    assert "made up" in repr(found)
+    figure = found.plot()
+    assert figure.axes
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
 
 
-def test_arguments_that_would_mislead_are_refused(model, parts):
-    for changes, message in (
-        ({"select": None}, "Choosing among 2 sites"),
-        ({"select": parts.fit}, "share 24 groups"),
-        ({"neutral": neutral_texts()[:9]}, "at least 10 neutral texts"),
-        ({"strengths": (0, 2)}, "include 0 and 1"),
-        ({"budget": 0.0}, "KL budget"),
-        ({"methods": (MeanShift(), MeanShift())}, "Methods must differ"),
+def test_several_sites_need_pairs_to_choose_on(model: LensModel, split: Split):
+    with pytest.raises(OptionError, match="select="):
+        compare(model, split.fit, split.test, sites=SITES, methods=METHODS[:1], neutral=TEXTS)
+
+
+def test_splits_that_share_a_group_are_refused(model: LensModel, split: Split):
+    with pytest.raises(OptionError, match="share"):
+        compare(model, split.fit, split.fit[:8], site=SITES[0], methods=METHODS[:1], neutral=TEXTS)
+
+
+def test_fewer_than_ten_neutral_texts_are_refused(model: LensModel, split: Split):
+    with pytest.raises(OptionError, match="10 neutral"):
+        compare(model, split.fit, split.test, site=SITES[0], methods=METHODS[:1], neutral=TEXTS[:9])
+
+
+def test_fewer_than_five_groups_to_measure_on_are_refused(model: LensModel, split: Split):
+    with pytest.raises(EstimateError, match="test has 4"):
+        compare(model, split.fit, split.test[:4], site=SITES[0], methods=METHODS[:1], neutral=TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
         ({"sites": ()}, "at least one site"),
-    ):
-        with pytest.raises(OptionError, match=message):
-            run(model, parts, **changes)
-
-
-def test_random_directions_are_as_long_as_the_mean_shift(model, parts):
-    c = run(model, parts, sites=SITES[:1], select=None, methods=(MeanShift(),), prompts=())
-    moved = c.records[(c.records["metric"] == "displacement") & (c.records["strength"] == 1)]["value"].item()
-    assert np.isfinite(moved)
-    assert moved > 0
+        ({"methods": ()}, "one method"),
+        ({"methods": (MeanShift(), MeanShift())}, "must differ"),
+        ({"strengths": (0.0, 2.0)}, "include 0 and 1"),
+        ({"strengths": (0.0, 1.0, float("inf"))}, "finite"),
+        ({"budget": 0.0}, "positive"),
+        ({"n_random": -1}, "negative"),
+    ],
+)
+def test_a_plan_out_of_range_is_refused(change: dict[str, object], message: str):
+    with pytest.raises(OptionError, match=message):
+        ComparisonPlan(**{"sites": SITES, "methods": METHODS, **change})
