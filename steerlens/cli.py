@@ -5,7 +5,6 @@ import os
 import shlex
 import sys
 from dataclasses import replace
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -95,7 +94,6 @@ def compare(
     prompts: Annotated[list[str] | None, typer.Option("--prompt", help="A text to continue; may be repeated.")] = None,
 ) -> None:
     """Compare steering methods on a concept at one budget of side effects, and write a report."""
-    from steerlens.activations import Site
     from steerlens.activations import Site
     from steerlens.concepts import load_concept
     from steerlens.evaluation import ComparisonPlan, neutral_texts, run_comparison

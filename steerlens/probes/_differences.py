@@ -34,7 +34,9 @@ def d_prime(positive: Float[Tensor, "n d_model"], negative: Float[Tensor, "m d_m
 
 
 def split_half_cosine(differences: Float[Tensor, "pair d_model"], *, seed: int, n_splits: int = 100) -> float:
-    """Mean cosine of the mean differences of two random halves, in [−1, 1]; a positive r is corrected to the full size, 2r / (1 + r).
+    """Mean cosine of the mean differences of two random halves, in [−1, 1].
+
+    A positive r is corrected to the full size, 2r / (1 + r).
 
     References:
         spearman1910, brown1910.

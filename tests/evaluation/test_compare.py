@@ -15,10 +15,7 @@ from steerlens.evaluation._comparison import CONTRAST_COLUMNS, HEADLINE_COLUMNS,
 from steerlens.maps import DirectionalAblation, GaussianTransport, MeanShift, ResidualMLP, SteeringMethod
 from steerlens.models import LensModel, tiny_model
 
-THINGS = (
-    "film book song meal hotel garden shoe lamp chair coat city river road house train horse bread apple school "
-    "letter game table window door clock knife bottle paper stone bridge tower market office ship tree field"
-).split()
+THINGS = ["film", "book", "song", "meal", "hotel", "garden", "shoe", "lamp", "chair", "coat", "city", "river", "road", "house", "train", "horse", "bread", "apple", "school", "letter", "game", "table", "window", "door", "clock", "knife", "bottle", "paper", "stone", "bridge", "tower", "market", "office", "ship", "tree", "field"]
 METHODS: tuple[SteeringMethod, ...] = (
     MeanShift(),
     DirectionalAblation(),
