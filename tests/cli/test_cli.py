@@ -73,7 +73,7 @@ def test_a_model_is_described_without_its_weights(run: Run):
     ran = run("models", "gpt2-xl")
     assert ran.code == 0
     assert "gpt2-xl" in ran.out
-    assert "48" in ran.out
+    assert "1,557,611,200" in ran.out
 
 
 def test_compare_writes_a_report_and_all_it_rests_on(run: Run, tmp_path: Path):

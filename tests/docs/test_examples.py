@@ -56,3 +56,17 @@ def test_design_pages_say_problem_options_decision_and_consequences():
         text = page.read_text("utf-8")
         for heading in ("Problem", "Options", "Decision", "Consequences"):
             assert f"## {heading}" in text, (page.name, heading)
+
+
+def test_every_public_name_has_a_docstring():
+    bare = [name for name in steerlens.__all__ if not (getattr(steerlens, name).__doc__ or "").strip()]
+    assert not bare
+
+
+def test_every_reference_in_a_docstring_is_in_the_bibliography():
+    known = set(re.findall(r"^@\w+\{(\w+),", (ROOT / "docs" / "references.bib").read_text("utf-8"), re.MULTILINE))
+    sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "steerlens").rglob("*.py"))
+    blocks = re.findall(r"References:\n((?:[ ]{8,}.*\n|\n)+)", sources)
+    cited = set(re.findall(r"\b[a-z]+(?:19|20)\d\d\b", "".join(blocks)))
+    assert cited
+    assert cited <= known

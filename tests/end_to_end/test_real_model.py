@@ -4,10 +4,12 @@ import dataclasses
 import random
 
 import pytest
+import torch
 
-from steerlens.activations import Site
+from steerlens.activations import Site, extract
 from steerlens.concepts import ConceptDataset, ContrastivePair, Split, load_concept
-from steerlens.evaluation import Comparison, compare, neutral_texts
+from steerlens.evaluation import Comparison, compare, neutral_texts, score_questions
+from steerlens.interventions import Intervention
 from steerlens.maps import MeanShift
 from steerlens.models import LensModel, load_model
 
@@ -47,6 +49,7 @@ def test_the_effect_at_the_budget_is_clear_of_random_directions(found: Compariso
     assert row["n_clusters"] >= 5
     assert row["random_n"] == 20
     assert row["effect_low"] > max(row["random_high"], 0.0)
+    assert row["z"] > 3
 
 
 def test_shuffled_labels_steer_far_less(model: LensModel, split: Split, found: Comparison):
@@ -55,3 +58,17 @@ def test_shuffled_labels_steer_far_less(model: LensModel, split: Split, found: C
     shuffled = measured(model, dataclasses.replace(split.fit, pairs=pairs), split.test, n_random=0)
     real = float(found.headline.iloc[0]["effect"])
     assert abs(float(shuffled.headline.iloc[0]["effect"])) < real / 2
+
+
+def test_permuted_labels_leave_no_effect_at_strength_one(model: LensModel, split: Split):
+    found = extract(model, split.fit, [SITE])[SITE]
+    flip = torch.rand(len(found), 1, generator=torch.Generator().manual_seed(0)) < 0.5
+    source = torch.where(flip, found.positive, found.negative)
+    target = torch.where(flip, found.negative, found.positive)
+    plans = [
+        Intervention({SITE: MeanShift().fit(source=s, target=t)}, strength)
+        for s, t, strength in ((source, target, 0.0), (source, target, 1.0), (found.negative, found.positive, 1.0))
+    ]
+    m = score_questions(model, split.test[:12].questions, plans).propensity.mean(dim=1)
+    assert (m[1] - m[0]).abs() < 0.4 * (m[2] - m[0])
+    assert m[2] - m[0] > 1.0

@@ -7,15 +7,20 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from steerlens.activations import Site
+from steerlens.activations import Site, extract
 from steerlens.concepts import ConceptDataset, ContrastivePair, Split
 from steerlens.errors import ArtefactError, EstimateError, OptionError
 from steerlens.evaluation import Comparison, ComparisonPlan, compare, neutral_texts
+from steerlens.evaluation._compare import _random_arms
 from steerlens.evaluation._comparison import CONTRAST_COLUMNS, HEADLINE_COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
 from steerlens.maps import DirectionalAblation, GaussianTransport, MeanShift, ResidualMLP, SteeringMethod
 from steerlens.models import LensModel, tiny_model
 
-THINGS = ["film", "book", "song", "meal", "hotel", "garden", "shoe", "lamp", "chair", "coat", "city", "river", "road", "house", "train", "horse", "bread", "apple", "school", "letter", "game", "table", "window", "door", "clock", "knife", "bottle", "paper", "stone", "bridge", "tower", "market", "office", "ship", "tree", "field"]
+THINGS = (
+    "film", "book", "song", "meal", "hotel", "garden", "shoe", "lamp", "chair", "coat", "city", "river",
+    "road", "house", "train", "horse", "bread", "apple", "school", "letter", "game", "table", "window", "door",
+    "clock", "knife", "bottle", "paper", "stone", "bridge", "tower", "market", "office", "ship", "tree", "field",
+)  # fmt: skip
 METHODS: tuple[SteeringMethod, ...] = (
     MeanShift(),
     DirectionalAblation(),
@@ -64,10 +69,28 @@ def test_tables_have_their_declared_columns(found: Comparison):
 
 def test_the_headline_has_one_row_per_method_at_one_site(found: Comparison):
     assert [m.partition("(")[0] for m in found.headline["method"]] == [type(m).__name__ for m in METHODS]
+    assert list(found.headline["family"]) == ["additive", "affine", "affine", "nonlinear"]
     assert found.headline["site"].nunique() == 1
     assert set(found.headline["site"]) <= {s.hook_name for s in SITES}
     assert set(found.headline["n_tried"]) == {2}
     assert len(found.contrasts) == 6
+
+
+def test_every_number_has_an_interval_and_an_n(found: Comparison):
+    r = found.records
+    assert r[["value", "low", "high"]].notna().all(axis=None)
+    assert (r["low"] <= r["high"]).all()
+    assert (r["n"] >= r["n_clusters"]).all()
+    assert (r["n_clusters"] >= 5).all()
+
+
+def test_random_directions_are_as_long_as_the_mean_shift(model: LensModel, split: Split):
+    activations = extract(model, split.fit, SITES[:1])[SITES[0]]
+    x = activations.negative.double()
+    shift = MeanShift().fit(source=activations.negative, target=activations.positive)
+    plan = ComparisonPlan(sites=SITES[:1], n_random=3)
+    norms = [float(arm.steering_map.displacement(x)[0].norm()) for arm in _random_arms(plan, activations)]
+    assert norms == pytest.approx([float(shift.displacement(x)[0].norm())] * 3, rel=1e-5)
 
 
 def test_random_directions_are_as_many_as_asked_for(found: Comparison):
@@ -84,8 +107,9 @@ def test_strength_zero_does_exactly_nothing(found: Comparison):
 
 
 def test_strength_one_does_something(found: Comparison):
-    one = found.records[(found.records["strength"] == 1) & (found.records["metric"] == "kl")]
-    assert (one["value"] > 0).all()
+    r = found.records
+    assert (r[(r["strength"] == 1) & (r["metric"] == "kl")]["value"] > 0).all()
+    assert (r[(r["strength"] == 1) & (r["metric"] == "effect")]["value"] != 0).all()
 
 
 def test_a_map_without_a_reverse_has_no_negative_strengths(found: Comparison):
@@ -182,6 +206,7 @@ def test_it_shows_itself(found: Comparison):
     assert "<" in found._repr_html_()
     assert "MeanShift" in found._repr_html_()
     assert "made up" in repr(found)
+    assert "largest effect" in repr(found)
     figure = found.plot()
     assert figure.axes
     import matplotlib.pyplot as plt

@@ -42,7 +42,7 @@ def test_a_response_that_is_even_in_strength_has_no_slope():
 
 @pytest.mark.parametrize("strengths", [GRID, (0.0, 1.0), (-1.0, 0.0, 0.25, 1.5)])
 def test_a_linear_response_has_its_own_slope(strengths: tuple[float, ...]):
-    m = np.outer(strengths, [2.0, -0.5]) + [7.0, -3.0]
+    m = np.outer(strengths, [2.0, -0.5]) + np.array([7.0, -3.0])
     np.testing.assert_allclose(steerability(m, strengths), [2.0, -0.5], rtol=1e-12)
 
 
