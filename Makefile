@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # On shared machines, torch's threads spin at barriers and stall each other.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint types layers unit notebooks docs bench install clean
+.PHONY: demo test lint types layers unit docs bench install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/steerlens demo
@@ -26,6 +26,9 @@ layers: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev
 	HF_HUB_OFFLINE=1 $(BIN)/pytest
+
+bench: $(VENV)/.installed-dev
+	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
 docs: $(VENV)/.installed-dev
 	$(PIP) --editable '.[docs]'
