@@ -101,6 +101,8 @@ class Comparison:
         return str(import_module("steerlens.reports").comparison_html(self))
 
     def __repr__(self) -> str:
+        if self.headline.empty:
+            return "Comparison of no methods"
         best = self.headline.sort_values("effect", ascending=False).iloc[0]
         return (
             f"Comparison of {len(self.headline)} methods on {self.provenance.concept.get('name')!r} in "

@@ -43,7 +43,7 @@ def headline_table(comparison: Comparison) -> str:
     if rows.empty:
         return "<p>No method was measured.</p>"
     heads = ["Method", *(f'{name} <span class="unit">{unit}</span>' for name, unit in _COLUMNS)]
-    caption = "Each method at its chosen site, measured once on the test half. Square brackets are intervals."
+    caption = "All methods at one site, measured once on the test half. Square brackets are intervals."
     body = "\n".join(_headline_row(comparison, row) for _, row in rows.iterrows())
     return _table("headline", caption, heads, body)
 

@@ -207,6 +207,7 @@ def test_it_shows_itself(found: Comparison):
     assert "MeanShift" in found._repr_html_()
     assert "made up" in repr(found)
     assert "largest effect" in repr(found)
+    assert repr(dataclasses.replace(found, headline=found.headline.iloc[:0])) == "Comparison of no methods"
     figure = found.plot()
     assert figure.axes
     import matplotlib.pyplot as plt

@@ -112,7 +112,9 @@ def test_selectors_steer_prompt_generated_or_both(model: LensModel):
 def test_strength_zero_is_bit_identical(model: LensModel):
     tokens = batch(model, TEXTS)
     plain, text = model.logits(tokens), model.generate(TEXTS[0], max_new_tokens=6)
+    ours = attached(model)
     with steer(model, {site: direction(model) for site in kinds()}, strength=0.0):
+        assert attached(model) == ours, "strength 0 has nothing to do"
         assert torch.equal(model.logits(tokens), plain)
         assert model.generate(TEXTS[0], max_new_tokens=6) == text
 
@@ -132,6 +134,17 @@ def test_an_edit_moves_the_stream_by_just_what_the_map_says(model: LensModel, ki
     with steer(model, {site: shift}, strength=1.5):
         moved = stream() - plain
     assert_close(moved, 1.5 * shift.vector.expand_as(moved), **EXACT)
+
+
+def test_what_others_hold_of_the_stream_is_not_changed(model: LensModel):
+    """resid_post of a block and resid_pre of the next are one tensor; an edit in place would change both."""
+    held = []
+    with (
+        hooked(model, "blocks.1.hook_resid_post", lambda x, hook: held.extend((x, x.clone()))),
+        steer(model, {Site.resid_pre(2, AllTokens()): direction(model)}),
+    ):
+        model.logits(TEXTS[1])
+    assert torch.equal(held[0], held[1])
 
 
 def test_writing_resid_mid_reaches_the_stream_and_not_only_the_mlp(model: LensModel):
