@@ -28,8 +28,8 @@ if TYPE_CHECKING:
         extract_moments,
     )
     from steerlens.concepts import ConceptDataset, ContrastivePair, load_concept
-    from steerlens.evaluation import Comparison, compare
-    from steerlens.interventions import Intervention, steer
+    from steerlens.evaluation import Comparison, ContinuationScores, compare, score_continuations
+    from steerlens.interventions import Intervention, generate, grid, steer
     from steerlens.maps import SteeringMap, SteeringMethod, load_map, save_map
     from steerlens.models import LensModel, describe, load_model
     from steerlens.numerics import Estimate
@@ -42,8 +42,8 @@ _HOME = {
         "SpanTokens", "TokenSelector", "extract", "extract_moments",
     ),
     "concepts": ("ConceptDataset", "ContrastivePair", "load_concept"),
-    "evaluation": ("Comparison", "compare"),
-    "interventions": ("Intervention", "steer"),
+    "evaluation": ("Comparison", "ContinuationScores", "compare", "score_continuations"),
+    "interventions": ("Intervention", "generate", "grid", "steer"),
     "maps": ("SteeringMap", "SteeringMethod", "load_map", "save_map"),
     "models": ("LensModel", "describe", "load_model"),
     "numerics": ("Estimate",),
@@ -56,6 +56,7 @@ __all__ = [
     "AnswerToken",
     "Comparison",
     "ConceptDataset",
+    "ContinuationScores",
     "ContrastiveActivations",
     "ContrastivePair",
     "Estimate",
@@ -73,10 +74,13 @@ __all__ = [
     "describe",
     "extract",
     "extract_moments",
+    "generate",
+    "grid",
     "load_concept",
     "load_map",
     "load_model",
     "save_map",
+    "score_continuations",
     "steer",
 ]
 

@@ -23,7 +23,7 @@ def shrinking_batches(lengths: Sequence[int], run: Callable[[list[int]], None], 
         try:
             run(batch)
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             longest = lengths[batch[-1]]
             if len(batch) == 1:
@@ -38,6 +38,7 @@ def shrinking_batches(lengths: Sequence[int], run: Callable[[list[int]], None], 
             waiting.popleft()
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    """Torch has a type for CUDA's lack of memory, and only a message for the CPU's."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Torch has a type for CUDA's lack of memory, and only messages for the CPU's."""
+    messages = ("allocate memory", "bad_alloc", "could not create a memory object", "could not create a primitive")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(m in str(error) for m in messages)

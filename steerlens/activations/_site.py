@@ -69,6 +69,11 @@ class Site:
         return int(found.group(1))
 
     @property
+    def in_block(self) -> bool:
+        """Whether the hook point is inside a block, or its input or output."""
+        return _BLOCK.match(self.hook_name) is not None
+
+    @property
     def is_resid_mid(self) -> bool:
         """Whether this is the residual stream between attention and MLP, which needs care to write."""
         return self.hook_name.endswith((".hook_resid_mid", ".ln2.hook_in"))

@@ -22,8 +22,10 @@ from steerlens.evaluation._reliability import (
 )
 from steerlens.evaluation._scores import (
     UNSTEERED,
+    ContinuationScores,
     NeutralScores,
     QuestionScores,
+    score_continuations,
     score_neutral,
     score_questions,
 )
@@ -37,6 +39,7 @@ __all__ = [
     "AtBudget",
     "Comparison",
     "ComparisonPlan",
+    "ContinuationScores",
     "DoseCurve",
     "FittedMaps",
     "Generation",
@@ -51,6 +54,7 @@ __all__ = [
     "measure",
     "neutral_texts",
     "run_comparison",
+    "score_continuations",
     "score_neutral",
     "score_questions",
     "steerability",

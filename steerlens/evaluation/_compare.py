@@ -19,7 +19,7 @@ from steerlens.evaluation._comparison import Comparison, Generation, Provenance
 from steerlens.evaluation._measure import Arm, Measured, measure
 from steerlens.evaluation._neutral import neutral_texts
 from steerlens.evaluation._tables import best_site, contrast_frame, headline_frame, record_frame, sample_frame
-from steerlens.interventions import steer
+from steerlens.interventions import Intervention, generate
 from steerlens.maps import LADDER, SteeringMap, SteeringMethod, method_family, method_name, random_direction
 from steerlens.models import LensModel
 from steerlens.progress import progress
@@ -220,18 +220,17 @@ def _generations(
     if not plan.prompts:
         return ()
     strengths = dict(zip(headline["method"], headline["strength"], strict=True))
-    found = []
-    with progress("write examples", len(methods) + 1) as advance:
-        for text, prompt in zip(model.generate(list(plan.prompts), max_new_tokens=30), plan.prompts, strict=True):
-            found.append(Generation(prompt, "unsteered", -1, 0.0, text))
-        advance(1)
-        for arm in methods:
-            with steer(model, {arm.site: arm.steering_map}, strength=strengths[arm.method]):
-                texts = model.generate(list(plan.prompts), max_new_tokens=30)
-            for text, prompt in zip(texts, plan.prompts, strict=True):
-                found.append(Generation(prompt, arm.method, arm.site.layer, float(strengths[arm.method]), text))
-            advance(1)
-    return tuple(found)
+    shown = [("unsteered", -1, Intervention({}, 0.0))]
+    shown += [
+        (arm.method, arm.site.layer, Intervention({arm.site: arm.steering_map}, float(strengths[arm.method])))
+        for arm in methods
+    ]
+    texts = generate(model, plan.prompts, [one for *_, one in shown], max_new_tokens=30)
+    return tuple(
+        Generation(prompt, method, layer, one.strength, text)
+        for (method, layer, one), row in zip(shown, texts, strict=True)
+        for prompt, text in zip(plan.prompts, row, strict=True)
+    )
 
 
 def _check_splits(fit: ConceptDataset, select: ConceptDataset | None, test: ConceptDataset, n_sites: int) -> None:

@@ -11,46 +11,56 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from steerlens.models._cache import cache_home
     from steerlens.models._catalogue import CatalogueRow, model_catalogue
+    from steerlens.models._columns import columns_that_fit
     from steerlens.models._describe import ModelDescription, describe
     from steerlens.models._frames import FrameWatch, TokenFrame
     from steerlens.models._lens_model import LensModel
-    from steerlens.models._resume import ResidualStart, residual_starts, resumed_logits
+    from steerlens.models._passes import Layout, UnsteeredTrees, resume_trees, run_trees, tree_obstacle
     from steerlens.models._sources import load_model
     from steerlens.models._tiny import random_model, tiny_config, tiny_model, tiny_tokenizer
     from steerlens.models._tokens import PaddingSide, TokenBatch
+    from steerlens.models._trees import TokenTree, TreeBatch, TreeTargets
 
 _HOME = {
     "_cache": ("cache_home",),
     "_catalogue": ("CatalogueRow", "model_catalogue"),
+    "_columns": ("columns_that_fit",),
     "_describe": ("ModelDescription", "describe"),
     "_frames": ("FrameWatch", "TokenFrame"),
     "_lens_model": ("LensModel",),
-    "_resume": ("ResidualStart", "residual_starts", "resumed_logits"),
+    "_passes": ("Layout", "UnsteeredTrees", "resume_trees", "run_trees", "tree_obstacle"),
     "_sources": ("load_model",),
     "_tiny": ("random_model", "tiny_config", "tiny_model", "tiny_tokenizer"),
     "_tokens": ("PaddingSide", "TokenBatch"),
+    "_trees": ("TokenTree", "TreeBatch", "TreeTargets"),
 }
 _WHERE = {name: file for file, names in _HOME.items() for name in names}
 
 __all__ = [
     "CatalogueRow",
     "FrameWatch",
+    "Layout",
     "LensModel",
     "ModelDescription",
     "PaddingSide",
-    "ResidualStart",
     "TokenBatch",
     "TokenFrame",
+    "TokenTree",
+    "TreeBatch",
+    "TreeTargets",
+    "UnsteeredTrees",
     "cache_home",
+    "columns_that_fit",
     "describe",
     "load_model",
     "model_catalogue",
     "random_model",
-    "residual_starts",
-    "resumed_logits",
+    "resume_trees",
+    "run_trees",
     "tiny_config",
     "tiny_model",
     "tiny_tokenizer",
+    "tree_obstacle",
 ]
 
 

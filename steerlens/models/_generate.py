@@ -5,6 +5,7 @@ depend on its neighbours.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, final
 
 import torch
@@ -19,13 +20,13 @@ from steerlens.models._tokens import TokenBatch
 class RowSampler:
     """Chooses the next token of each row; greedy at temperature 0.
 
-    Rows draw from generators seeded by `(seed, row)`, so a row's draws do not depend on the other rows.
+    Row i draws from a generator seeded by `(seed, draws[i])`, so a row's draws do not depend on the other rows.
     """
 
-    def __init__(self, n_rows: int, *, temperature: float, seed: int | None) -> None:
+    def __init__(self, draws: Sequence[int], *, temperature: float, seed: int | None) -> None:
         check_sampling(temperature, seed)
         self._temperature = temperature
-        self._generators = [torch.Generator().manual_seed(_row_seed(seed, row)) for row in range(n_rows)]
+        self._generators = [torch.Generator().manual_seed(_row_seed(seed, row)) for row in draws]
 
     def __call__(self, logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, " batch"]:
         if self._temperature == 0.0:

@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -12,11 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlens.errors import ModelError, OptionError, SiteError
-from steerlens.models import _frames, _generate
+from steerlens.models import _frames, _generate, _lean
 from steerlens.models._host import HookPoint, PreTrainedTokenizerBase
 from steerlens.models._tokens import PaddingSide, TokenBatch, check_side
 
 Text = str | Sequence[str]
+_LOG = logging.getLogger(__name__)
 
 
 class _AllRead(Exception):  # noqa: N818 - a signal, not an error
@@ -46,6 +48,7 @@ class LensModel:
     revision: str
     hook_names: frozenset[str] = field(init=False)
     _position_ids: bool = field(init=False)
+    wrappers: tuple[_lean.Wrapper, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         bridge = self.bridge
@@ -53,6 +56,8 @@ class LensModel:
         free = frozenset(n for n, p in points.items() if bridge._gated_hook_reason(p.name or n) is None)
         object.__setattr__(self, "hook_names", free)
         object.__setattr__(self, "_position_ids", bool(bridge._accepts_derived_position_ids()))
+        object.__setattr__(self, "wrappers", ())
+        object.__setattr__(self, "wrappers", self._checked_wrappers())
 
     # -- facts ---------------------------------------------------------------------------------------------
 
@@ -171,6 +176,25 @@ class LensModel:
             )
         return point
 
+    @property
+    def is_hooked(self) -> bool:
+        """Whether any hook point has a hook."""
+        return any(p._forward_hooks or p._forward_pre_hooks for p in self.bridge.hook_dict.values())
+
+    @contextmanager
+    def hooked(self, name: str, function: Callable[..., Tensor | None]) -> Iterator[None]:
+        """One hook, ``function(activation, hook=…)``, for the length of the block; it goes by its own handle.
+
+        Raises:
+            SiteError: As `hook_point` does.
+        """
+        point = self.hook_point(name)
+        handle = point.add_hook(function)
+        try:
+            yield
+        finally:
+            self.bridge._remove_temporary_hook(point, "fwd", handle)
+
     # -- text ----------------------------------------------------------------------------------------------
 
     def encode(self, text: str, *, bos: bool | None = None) -> list[int]:
@@ -234,7 +258,7 @@ class LensModel:
         if keep_last is not None and keep_last < 1:
             raise OptionError(f"keep_last must be at least 1, not {keep_last}.")
         kwargs = {} if keep_last is None or not self._keeps_logits else {"logits_to_keep": keep_last}
-        with torch.no_grad(), _frames.announce_prompt(batch.n_prompt):
+        with self.running(batch.n_prompt):
             out: Tensor = self._forward(batch, use_cache=False, **kwargs)
         return out if keep_last is None else out[:, -keep_last:]
 
@@ -257,7 +281,8 @@ class LensModel:
         names = list(dict.fromkeys(hook_names))
         if not names:
             return
-        points = [self.hook_point(name) for name in names]
+        for name in names:
+            self.hook_point(name)
         waiting = set(names)
 
         def visit(name: str, value: Tensor, *, hook: object) -> None:
@@ -268,9 +293,10 @@ class LensModel:
             if not waiting:
                 raise _AllRead
 
-        with ExitStack() as stack, torch.no_grad(), _frames.announce_prompt(batch.n_prompt):
-            for name, point in zip(names, points, strict=True):
-                stack.enter_context(self._hooked(point, functools.partial(visit, name)))
+        with ExitStack() as stack:
+            for name in names:
+                stack.enter_context(self.hooked(name, functools.partial(visit, name)))
+            stack.enter_context(self.running(batch.n_prompt))
             try:
                 self._forward(batch, use_cache=False, **({"logits_to_keep": 1} if self._keeps_logits else {}))
             except _AllRead:
@@ -288,6 +314,7 @@ class LensModel:
         temperature: float = 0.0,
         seed: int | None = None,
         use_cache: bool = True,
+        draws: Sequence[int] | None = None,
     ) -> str | list[str]:
         """Continue texts; hooks that are on the model act on every token.
 
@@ -295,23 +322,27 @@ class LensModel:
             prompts: One text, or several, which run as one batch.
             max_new_tokens: Most tokens to add.
             temperature: 0 for the likeliest token; above 0 samples.
-            seed: Required for sampling. A row's sample depends on it and on the row's number, not on others.
+            seed: Required for sampling. A row's sample depends on it and on the row's number, not on other rows.
             use_cache: Keep keys and values between tokens; off gives the same text, slowly.
+            draws: Numbers that stand for the rows' own; rows of one number draw alike.
 
         Returns:
             Prompt and continuation, without special tokens; a string for a string, else a list.
 
         Raises:
-            OptionError: Sampling without a seed, or no tokens asked for.
+            OptionError: Sampling without a seed, no tokens asked for, or not one of ``draws`` a row.
             ModelError: Prompt and continuation exceed the model's table of positions.
         """
         if max_new_tokens < 1:
             raise OptionError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        sampler = _generate.RowSampler(len(texts), temperature=temperature, seed=seed)
+        numbers = list(range(len(texts)) if draws is None else draws)
+        if len(numbers) != len(texts):
+            raise OptionError(f"draws has {len(numbers)} numbers for {len(texts)} rows; give one a row.")
+        sampler = _generate.RowSampler(numbers, temperature=temperature, seed=seed)
         batch = self.to_tokens(texts, padding_side="left")
-        self._check_length(int(batch.ids.shape[1]) + max_new_tokens - 1)
-        with torch.no_grad(), _frames.announce_prompt(batch.n_prompt):
+        self.check_length(int(batch.ids.shape[1]) + max_new_tokens - 1)
+        with self.running(batch.n_prompt):
             added = _generate.decode(
                 functools.partial(self._step, use_cache=use_cache),
                 batch,
@@ -336,7 +367,7 @@ class LensModel:
             kwargs.pop("logits_to_keep", None)
         if self._position_ids:
             kwargs["position_ids"] = batch.position_ids[:, first_column:]
-        with torch.no_grad(), _frames.announce_prompt(batch.n_prompt):
+        with self.running(batch.n_prompt):
             return self.bridge(batch.ids[:, first_column:], attention_mask=batch.attention_mask, **kwargs)
 
     def watch_frames(self) -> AbstractContextManager[_frames.FrameWatch]:
@@ -356,12 +387,47 @@ class LensModel:
 
     # -- inside --------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def running(self, n_prompt: Int[Tensor, " batch"]) -> Iterator[None]:
+        """No gradients, the prompt announced to steering, and only those wrappers that somebody listens to."""
+        with (
+            torch.no_grad(),
+            _frames.announce_prompt(n_prompt),
+            _lean.lean(self.bridge.original_model, self.wrappers),
+        ):
+            yield
+
+    def _checked_wrappers(self) -> tuple[_lean.Wrapper, ...]:
+        """Wrappers that may stand aside, seen on this very model to change nothing but time."""
+        wrappers = _lean.find_wrappers(self.bridge, self.dtype)
+        ids = torch.arange(12).reshape(2, 6) % self.d_vocab
+        mask = torch.ones_like(ids)
+        mask[0, :2] = 0
+        batch = TokenBatch(ids, mask, mask.sum(-1)).to(self.device)
+        with torch.no_grad():
+            whole = self._forward(batch, use_cache=False)[batch.attention_mask.bool()]
+            with _lean.lean(self.bridge.original_model, wrappers):
+                plain = self._forward(batch, use_cache=False)[batch.attention_mask.bool()]
+        if _lean.nearly_equal(plain, whole):
+            return wrappers
+        _LOG.warning(
+            "%s: without TransformerLens's wrappers its logits differ by %.2g, so they stay, and passes are slower.",
+            self.name,
+            float((plain - whole).abs().max()),
+        )
+        return ()
+
     def _batch(self, tokens: TokenBatch | Text) -> TokenBatch:
         batch = tokens.to(self.device) if isinstance(tokens, TokenBatch) else self.to_tokens(tokens)
-        self._check_length(int(batch.ids.shape[1]))
+        self.check_length(int(batch.ids.shape[1]))
         return batch
 
-    def _check_length(self, n_tokens: int) -> None:
+    def check_length(self, n_tokens: int) -> None:
+        """Refuse rows longer than the model's table of positions.
+
+        Raises:
+            ModelError: They are.
+        """
         if self.max_tokens is not None and n_tokens > self.max_tokens:
             raise ModelError(
                 f"{n_tokens} tokens are asked of {self.name!r}, whose table of positions ends at "
@@ -406,14 +472,6 @@ class LensModel:
 
         before, whole = text(prompt), text(prompt + added)
         return whole[len(before) :] if whole.startswith(before) else text(added)
-
-    @contextmanager
-    def _hooked(self, point: HookPoint, function: Callable[..., None]) -> Iterator[None]:
-        handle = point.add_hook(function)
-        try:
-            yield
-        finally:
-            self.bridge._remove_temporary_hook(point, "fwd", handle)
 
 
 def _closest(name: str, known: frozenset[str]) -> list[str]:
