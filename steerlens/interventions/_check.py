@@ -117,7 +117,10 @@ def probe_interventions(
         sites += [Site.resid_post(wanted[len(wanted) // 2], selector) for selector in SELECTORS]
     maps = {width: _maps(model, width) for width in {model.d_model, model.d_head}}
     width = {site: site.check(model) for site in sites}
-XX    first, *_, last = wanted
+    # The ablation has no reverse, so only the shift takes the negative strength.
+    strengths = ((1.0, -0.5, 2.0), (0.5, 1.0, 2.0))
+    found = [Intervention({site: maps[width[site]][i % 2]}, strengths[i % 2][i % 3]) for i, site in enumerate(sites)]
+    first, *_, last = wanted
     shift, ablation = maps[model.d_model]
     several = [
         {Site.resid_post(first): shift, Site.resid_pre(last, AllTokens()): ablation},
