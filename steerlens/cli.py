@@ -152,6 +152,22 @@ def models(
 
 
 @app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="Hub name, folder, .gguf file, or a name from `steerlens models`.")],
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+) -> None:
+    """Try on a model whether steering and replay keep their promises; exit code 1 if they do not."""
+    from steerlens.interventions import check_model
+    from steerlens.models import load_model
+
+    found = check_model(load_model(model, dtype=dtype, device=device))
+    Console().print(str(found), markup=False, highlight=False, soft_wrap=True)
+    if not found.holds:
+        raise typer.Exit(1)
+
+
+@app.command()
 def concepts() -> None:
     """List the built-in concept data sets."""
     from steerlens.concepts import concept_summaries

@@ -28,8 +28,8 @@ from steerlens.progress import progress
 
 EXACT = 1e-9
 """What float64 may differ by. Other dtypes may differ by as much as the plain model does between batches."""
-ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 5e-2}
-"""Between batches, as a share of the largest logit; a wrong mask or position moves logits by whole units."""
+ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.15}
+"""Between batches, as a share of the largest logit. In bfloat16 the largest of many differences is large by itself."""
 NOISE_FACTOR = 4.0
 """Times that noise between batches, which is itself an extreme of few, may be exceeded elsewhere."""
 SELECTORS: tuple[TokenSelector, ...] = (
@@ -83,8 +83,14 @@ class ModelReport:
 
     @property
     def holds(self) -> bool:
-        """Whether every invariant holds, and every intervention did something."""
-        return all(i.holds for i in self.invariants) and self.effect > max(i.allowed for i in self.invariants)
+        """Whether every invariant holds, and every intervention did what could not be rounding.
+
+        In half precision rounding can be larger than the effect of a weak intervention, which then shows only that it
+        did something; try float32 to be sure.
+        """
+        half = self.dtype in ("bfloat16", "float16")
+        seen = 0.0 if half else max(i.allowed for i in self.invariants)
+        return all(i.holds for i in self.invariants) and self.effect > seen
 
     def __str__(self) -> str:
         lines = [f"{self.model} in {self.dtype}, {self.n_interventions} interventions, differences of logits"]

@@ -5,6 +5,7 @@ keeps what stands there, and `resume_trees` computes the rest, for several chang
 by side in the columns of a row, kept apart by the attention mask, so that they share the keys and values before c.
 """
 
+import random
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -156,9 +157,9 @@ def tree_obstacle(model: LensModel) -> str:
 def _find_obstacle(model: LensModel) -> str:
     try:
         _windows(model)
-        size = min(model.d_vocab, 50)
-        prompts = (tuple(i % size for i in range(1, 8)), (3 % size, 1 % size, 4 % size))
-        trees = [TokenTree(p, ((5 % size, 6 % size, 7 % size), (8 % size, 9 % size))) for p in prompts]
+        draw = random.Random(0)
+        ids = [tuple(draw.randrange(model.d_vocab) for _ in range(n)) for n in (7, 3, 3, 2)]
+        trees = [TokenTree(prompt, (ids[2], ids[3])) for prompt in ids[:2]]
         batch = TreeBatch.from_trees(trees, pad_id=model.pad_id, device=model.device)
         layer = model.n_layers // 2
         whole = run_trees(model, batch, [layer], keep_columns=6, logits=True)

@@ -10,11 +10,18 @@
         def steering_map(self, samples):
             return MyMethod().fit(*samples)
 
+    class TestMyModel(ModelLaws):
+        @pytest.fixture(scope="class")
+        @classmethod
+        def model(cls):
+            return load_model("my-model")
+
 Needs pytest. Nothing in the package imports this.
 """
 
 from steerlens.testing.map_laws import MapLaws
 from steerlens.testing.method_laws import MethodLaws
+from steerlens.testing.model_laws import ModelLaws
 from steerlens.testing.samples import Samples, gaussian_samples
 
-__all__ = ["MapLaws", "MethodLaws", "Samples", "gaussian_samples"]
+__all__ = ["MapLaws", "MethodLaws", "ModelLaws", "Samples", "gaussian_samples"]
