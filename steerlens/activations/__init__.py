@@ -7,7 +7,7 @@ from steerlens.activations._extract import (
     extract,
     extract_moments,
 )
-from steerlens.activations._memory import is_out_of_memory, shrinking_batches
+from steerlens.activations._memory import shrinking_batches
 from steerlens.activations._rows import TextRow, batches, joined_rows
 from steerlens.activations._selectors import (
     AllTokens,
@@ -36,7 +36,6 @@ __all__ = [
     "batches",
     "extract",
     "extract_moments",
-    "is_out_of_memory",
     "joined_rows",
     "shrinking_batches",
 ]

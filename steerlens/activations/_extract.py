@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlens.activations._memory import shrinking_batches
 from steerlens.activations._rows import TextRow, joined_rows
+from steerlens.activations._selectors import TokenSelector
 from steerlens.activations._site import Site
 from steerlens.activations._store import ActivationFile, entry_path
 from steerlens.concepts import ConceptDataset
@@ -188,31 +189,47 @@ def _read_batch(
     tokens = TokenBatch.from_rows([r.ids for r in rows], pad_id=model.pad_id, n_prompt=[r.n_prompt for r in rows]).to(
         model.device
     )
+    selected = {t: _selected(t, tokens) for t in {site.tokens for of in by_hook.values() for site in of}}
     taken: dict[Site, Tensor] = {}
 
     def reader(hook_name: str, activation: Tensor) -> None:
         for site in by_hook[hook_name]:
             values = activation if site.head is None else activation[:, :, site.head]
-            taken[site] = _pool(values, site, tokens)
+            taken[site] = _pool(values, *selected[site.tokens])
 
     model.read(tokens, tuple(by_hook), reader)
     return taken
 
 
-def _pool(values: Float[Tensor, "batch token width"], site: Site, tokens: TokenBatch) -> Float[Tensor, "batch width"]:
-    """Mean over the selected tokens of each row; tokens not selected never enter the arithmetic."""
-    mask = site.tokens.read(tokens.index, tokens.n_prompt)
+def _selected(
+    selector: TokenSelector, tokens: TokenBatch
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " batch"]]:
+    """Row and column of every token that is read, and how many each row has."""
+    mask = selector.read(tokens.index, tokens.n_prompt)
     counts = mask.sum(dim=1)
     if not bool((counts > 0).all()):
         bad = int((counts == 0).nonzero()[0])
         length = int(tokens.attention_mask[bad].sum())
         raise SiteError(
-            f"{site.tokens} selects no token of a text of {length} tokens. Use longer texts or another selector."
+            f"{selector} selects no token of a text of {length} tokens. Use longer texts or another selector."
         )
+    row, column = mask.nonzero(as_tuple=True)
+    return row, column, counts
+
+
+def _pool(
+    values: Float[Tensor, "batch token width"],
+    row: Int[Tensor, " n"],
+    column: Int[Tensor, " n"],
+    counts: Int[Tensor, " batch"],
+) -> Float[Tensor, "batch width"]:
+    """Mean over the selected tokens of each row; tokens not selected never enter the arithmetic."""
     exact = torch.float64 if values.dtype == torch.float64 else torch.float32
-    row_of = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]
-    sums = torch.zeros(len(mask), values.shape[-1], dtype=exact, device=values.device)
-    return sums.index_add_(0, row_of, values[mask].to(exact)) / counts[:, None]
+    chosen = values[row, column].to(exact)
+    if len(row) == len(counts):
+        return chosen
+    sums = torch.zeros(len(counts), values.shape[-1], dtype=exact, device=values.device)
+    return sums.index_add_(0, row, chosen) / counts[:, None]
 
 
 def _to_cpu(values: list[Tensor], dtype: torch.dtype) -> list[Tensor]:

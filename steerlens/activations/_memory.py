@@ -7,6 +7,7 @@ import torch
 
 from steerlens.activations._rows import batches
 from steerlens.errors import ActivationError
+from steerlens.models import is_out_of_memory
 
 
 def shrinking_batches(lengths: Sequence[int], run: Callable[[list[int]], None], *, tokens: int) -> None:
@@ -36,9 +37,3 @@ def shrinking_batches(lengths: Sequence[int], run: Callable[[list[int]], None], 
                 torch.cuda.empty_cache()
         else:
             waiting.popleft()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Torch has a type for CUDA's lack of memory, and only messages for the CPU's."""
-    messages = ("allocate memory", "bad_alloc", "could not create a memory object", "could not create a primitive")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(m in str(error) for m in messages)

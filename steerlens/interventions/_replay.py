@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlens.activations import Site, TokenSelector, is_out_of_memory, shrinking_batches
+from steerlens.activations import Site, TokenSelector, shrinking_batches
 from steerlens.interventions._edits import Edit, Intervention, attached, bind
 from steerlens.interventions._steer import steer
 from steerlens.models import (
@@ -28,6 +28,7 @@ from steerlens.models import (
     TreeBatch,
     UnsteeredTrees,
     columns_that_fit,
+    is_out_of_memory,
     resume_trees,
     run_trees,
     tree_obstacle,

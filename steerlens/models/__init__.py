@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from steerlens.models._cache import cache_home
     from steerlens.models._catalogue import CatalogueRow, model_catalogue
-    from steerlens.models._columns import columns_that_fit
+    from steerlens.models._columns import columns_that_fit, is_out_of_memory
     from steerlens.models._describe import ModelDescription, describe
     from steerlens.models._frames import FrameWatch, TokenFrame
     from steerlens.models._lens_model import LensModel
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _HOME = {
     "_cache": ("cache_home",),
     "_catalogue": ("CatalogueRow", "model_catalogue"),
-    "_columns": ("columns_that_fit",),
+    "_columns": ("columns_that_fit", "is_out_of_memory"),
     "_describe": ("ModelDescription", "describe"),
     "_frames": ("FrameWatch", "TokenFrame"),
     "_lens_model": ("LensModel",),
@@ -52,6 +52,7 @@ __all__ = [
     "cache_home",
     "columns_that_fit",
     "describe",
+    "is_out_of_memory",
     "load_model",
     "model_catalogue",
     "random_model",

@@ -27,3 +27,9 @@ def column_bytes(model: LensModel) -> int:
     block = 12 * model.d_model + 3 * int(inner)
     keys = 2 * model.n_layers * int(kv_heads) * model.d_head
     return item * (block + keys + model.d_vocab) + 8 * model.d_vocab
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Torch has a type for CUDA's lack of memory, and only messages for the CPU's."""
+    messages = ("allocate memory", "bad_alloc", "could not create a memory object", "could not create a primitive")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(m in str(error) for m in messages)

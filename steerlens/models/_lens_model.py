@@ -39,6 +39,10 @@ class LensModel:
         tokenizer: The Hugging Face tokenizer, never changed by us.
         add_bos: Whether a text gets a BOS, which is what this tokenizer does by itself.
         revision: Identity of the weights. Caches are keyed by it and by `dtype`.
+
+    Attributes:
+        hook_names: Every hook point that can be used, by canonical name and alias.
+        wrappers: TransformerLens's modules that stand aside in our passes while nobody listens to them.
     """
 
     name: str
@@ -178,8 +182,14 @@ class LensModel:
 
     @property
     def is_hooked(self) -> bool:
-        """Whether any hook point has a hook."""
-        return any(p._forward_hooks or p._forward_pre_hooks for p in self.bridge.hook_dict.values())
+        """Whether any hook point has a hook, or any module inside the Hugging Face model."""
+        if any(p._forward_hooks or p._forward_pre_hooks for p in self.bridge.hook_dict.values()):
+            return True
+        with _lean.lean(self.bridge.original_model, self.wrappers):
+            inside = [m for name, m in self.bridge.original_model.named_modules() if name]
+        # TransformerLens keeps hooks of its own on the wrappers of norms.
+        theirs = [m for m in inside if not type(m).__module__.startswith("transformer_lens.")]
+        return any(m._forward_hooks or m._forward_pre_hooks for m in theirs)
 
     @contextmanager
     def hooked(self, name: str, function: Callable[..., Tensor | None]) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """How much memory a model needs, and how much this machine has. Imports no torch."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 LIBRARIES = 600_000_000
@@ -16,11 +17,13 @@ def needed_bytes(n_parameters: int, dtype: str) -> int:
 
 
 def free_bytes() -> int | None:
-    """Memory that a new process may take, within the container's limit; None where Linux does not tell."""
-    available = _field("/proc/meminfo", "MemAvailable:")
-    limit, used = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
-    room = [n for n in (available, None if limit is None or used is None else limit - used) if n is not None]
-    return max(0, min(room)) if room else None
+    """Memory that this process may still take: of the machine, its control groups, and its own limits.
+
+    None where the system does not tell (it is read from Linux's /proc and /sys).
+    """
+    room = [_field("/proc/meminfo", "MemAvailable:"), *_group_room(), *_own_room()]
+    known = [n for n in room if n is not None]
+    return max(0, min(known)) if known else None
 
 
 def gigabytes(n_bytes: int) -> str:
@@ -28,12 +31,48 @@ def gigabytes(n_bytes: int) -> str:
     return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 10_000_000 else f"{n_bytes / 1e6:.1f} MB"
 
 
-def _field(path: str, name: str) -> int | None:
+def _group_room() -> Iterator[int]:
+    """Room in the control group of this process and in those around it, by either version of the interface."""
+    names = ["/"]
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers in ("", "memory") and ".." not in name:
+            names += [name, *map(str, PurePosixPath(name).parents)]
+    files = (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    )
+    for name in dict.fromkeys(names):
+        for root, limit_file, used_file in files:
+            folder = f"{root}{name.rstrip('/')}"
+            limit, used = _number(f"{folder}/{limit_file}"), _number(f"{folder}/{used_file}")
+            if limit is not None and used is not None:
+                # Pages of files that nobody holds are given back when memory is short.
+                yield limit - used + (_field(f"{folder}/memory.stat", "inactive_file", unit=1) or 0)
+
+
+def _own_room() -> Iterator[int]:
+    """Room within the limits that were set on the process itself (`ulimit -v`, `ulimit -d`)."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    for limit, field in ((resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")):
+        soft, used = resource.getrlimit(limit)[0], _field("/proc/self/status", field)
+        if soft != resource.RLIM_INFINITY and used is not None:
+            yield soft - used
+
+
+def _field(path: str, name: str, *, unit: int = 1024) -> int | None:
     try:
         lines = Path(path).read_text().splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
+    return next((int(line.split()[1]) * unit for line in lines if line.startswith(name)), None)
 
 
 def _number(path: str) -> int | None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from steerlens.errors import ModelError
 from steerlens.models import _lean
+from steerlens.models._columns import is_out_of_memory
 from steerlens.models._lens_model import LensModel
 from steerlens.models._tokens import TokenBatch
 from steerlens.models._trees import TokenTree, TreeBatch
@@ -168,6 +169,8 @@ def _find_obstacle(model: LensModel) -> str:
         rows = [t.prompt + c[:-1] for t in trees for c in t.continuations]
         plain = model.logits(TokenBatch.from_rows(rows, pad_id=model.pad_id))
     except (ModelError, RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
         return " ".join(str(error).split())[:200] or type(error).__name__
     starts = [(r, len(t.prompt) - 1, len(c)) for r, (t, c) in enumerate((t, c) for t in trees for c in t.continuations)]
     expected = torch.cat([plain[r, at : at + n] for r, at, n in starts])

@@ -10,6 +10,7 @@ import pytest
 
 from steerlens.cli import main
 from steerlens.errors import ModelError
+from steerlens.interventions import Invariant, ModelReport
 
 QUICK = {
     "--model": "tiny-llama", "--concept": "sentiment", "--layers": "1,2", "--maps": "MeanShift,GaussianTransport",
@@ -55,7 +56,7 @@ def assert_refused(ran: Ran, message: str) -> None:
 def test_without_arguments_it_helps(run: Run):
     ran = run()
     assert ran.code == 0
-    for command in ("demo", "compare", "report", "models", "concepts", "maps"):
+    for command in ("demo", "compare", "report", "models", "check", "concepts", "maps"):
         assert command in ran.out
 
 
@@ -187,3 +188,21 @@ def test_ctrl_c_is_one_line_and_exit_code_130(run: Run, monkeypatch: pytest.Monk
     assert ran.code == 130
     assert len(ran.err.splitlines()) == 1
     assert ran.err.startswith("steerlens: stopped by Ctrl-C")
+
+
+def test_check_reports_every_invariant(run: Run):
+    ran = run("check", "tiny-gpt2")
+    assert ran.code == 0, ran
+    for name in ("batched = one at a time", "left padding", "KV cache", "strength 0", "replay = hooks"):
+        assert name in ran.out
+    assert "FAILS" not in ran.out
+
+
+def test_check_ends_with_1_if_a_promise_is_broken(run: Run, monkeypatch: pytest.MonkeyPatch):
+    broken = Invariant("replay = hooks", 3.0, 1e-5, "blocks.1.hook_resid_post at LastToken()")
+    found = ModelReport("tiny", "float32", (broken,), 1, 9.0, "")
+    monkeypatch.setattr("steerlens.interventions.check_model", lambda model: found)
+    ran = run("check", "tiny-gpt2")
+    assert ran.code == 1
+    assert "FAILS  replay = hooks" in ran.out
+    assert "at blocks.1.hook_resid_post" in ran.out

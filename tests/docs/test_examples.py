@@ -23,8 +23,9 @@ def run(*args: str) -> str:
 @pytest.mark.real
 @pytest.mark.slow
 def test_the_readme_s_example_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    assert "Comparison" in run("-c", code)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    assert "Comparison" in run("-c", "\n".join(blocks))
 
 
 @pytest.mark.slow

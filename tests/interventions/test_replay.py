@@ -106,16 +106,26 @@ def test_a_grid_costs_one_unsteered_pass_and_one_pass_per_block_and_first_token(
     assert passes(model, lambda: collected(model, TREES, many)) == 1 + 4
 
 
-def test_lower_blocks_are_not_run(model: LensModel):
+def test_lower_blocks_are_not_run(model: LensModel, monkeypatch: pytest.MonkeyPatch):
     tree_obstacle(model)
-    ran = []
-    block = model.bridge.blocks[0].original_component
-    handle = block.register_forward_hook(lambda *_: ran.append(1))
+    ran: list[int] = []
+    for number, block in enumerate(model.bridge.blocks):
+        whole = block.original_component
+        forward = whole.forward
+        monkeypatch.setitem(
+            whole.__dict__, "forward", lambda *a, n=number, f=forward, **k: (ran.append(n), f(*a, **k))[1]
+        )
+    collected(model, TREES, [Intervention({Site.resid_post(1): shift(model)}, s) for s in (1.0, 2.0)])
+    assert ran == [0, 1, 2, 3, 2, 3], "once unsteered, and then from the block behind the site"
+
+
+def test_torch_hooks_of_somebody_else_are_noticed(model: LensModel, caplog: pytest.LogCaptureFixture):
+    handle = model.bridge.blocks[3].original_component.register_forward_hook(lambda m, a, out: None)
     try:
-        collected(model, TREES, [Intervention({Site.resid_post(1): shift(model)}, s) for s in (1.0, 2.0)])
+        collected(model, TREES, [Intervention({Site.resid_post(1): shift(model)}, 1.0)])
     finally:
         handle.remove()
-    assert len(ran) == 1, "once unsteered, and never again"
+    assert "hooks are on the model" in caplog.records[0].getMessage()
 
 
 def test_chunks_make_no_difference(model: LensModel, monkeypatch: pytest.MonkeyPatch):
