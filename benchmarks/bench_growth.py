@@ -4,28 +4,36 @@ python benchmarks/bench_growth.py [model]
 """
 
 import sys
+from collections.abc import Iterator
 
 from sweeps import Sweep
 from timing import RESULTS, Ratio, save, seconds
 
 import steerlens as sl
 
-LAYERS, STRENGTHS, LENGTHS = (1, 3, 6, 12), (1, 3, 7, 20), (16, 64, 128, 256)
-PROMPTS, SAMPLED, REPEATS = 2, 2, 3
+# All-token sweeps cost many times as much, and grow little: fewer sizes, and one prompt.
+SIZES = {
+    "last": {"layers": (1, 3, 6, 12), "strengths": (1, 3, 7, 20), "length": (16, 64, 128, 256)},
+    "all": {"layers": (1, 3, 6), "strengths": (1, 3, 7), "length": (16, 64, 128)},
+}
+PROMPTS = {"last": 2, "all": 1}
+SAMPLED, REPEATS = 2, 3
 
 
-def cases() -> dict[str, list[dict[str, int]]]:
+def cases(kind: str) -> Iterator[tuple[str, dict[str, int]]]:
     """One quantity grows at a time; the others stand in the middle."""
     middle = {"layers": 6, "strengths": 7, "length": 64}
-    grown = {"layers": LAYERS, "strengths": STRENGTHS, "length": LENGTHS}
-    return {name: [{**middle, name: value} for value in values] for name, values in grown.items()}
+    for name, values in SIZES[kind].items():
+        for value in values:
+            yield name, {**middle, name: value}
 
 
-def ratio(model: sl.LensModel, tokens: sl.TokenSelector, case: dict[str, int]) -> Ratio:
+def ratio(model: sl.LensModel, kind: str, case: dict[str, int]) -> Ratio:
     """Whole hooked passes over replay, for one size of sweep."""
+    tokens = sl.AllTokens() if kind == "all" else sl.LastToken()
     strengths = [0.25 * (i + 1) for i in range(case["strengths"])]
     sweep = Sweep.make(
-        model, tokens, n_prompts=PROMPTS, length=case["length"], n_layers=case["layers"], strengths=strengths
+        model, tokens, n_prompts=PROMPTS[kind], length=case["length"], n_layers=case["layers"], strengths=strengths
     )
     every = len(sweep.interventions)
     which = [round((i + 0.5) * every / SAMPLED - 0.5) for i in range(SAMPLED)]
@@ -34,8 +42,7 @@ def ratio(model: sl.LensModel, tokens: sl.TokenSelector, case: dict[str, int]) -
     for _ in range(REPEATS):
         replayed = seconds(sweep.by_replay)
         values.append(seconds(lambda: sweep.by_hand(which)) * every / SAMPLED / replayed)
-    kind = "all" if isinstance(tokens, sl.AllTokens) else "last"
-    name = f"{kind}-token, {case['layers']} layers, {case['strengths']} strengths, {case['length']} tokens"
+    name = f"{kind}-token, {case['layers']} blocks, {case['strengths']} strengths, {case['length']} tokens"
     return Ratio.of(name, values)
 
 
@@ -45,7 +52,7 @@ def draw(found: dict[tuple[str, str], list[tuple[int, Ratio]]]) -> None:
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
-    labels = {"layers": "layers steered", "strengths": "strengths per map", "length": "tokens per prompt"}
+    labels = {"layers": "blocks steered", "strengths": "strengths per map", "length": "tokens per prompt"}
     for axis, name in zip(axes, labels, strict=True):
         for kind, colour in (("last", "#1f77b4"), ("all", "#d95f02")):
             points = found[name, kind]
@@ -55,7 +62,7 @@ def draw(found: dict[tuple[str, str], list[tuple[int, Ratio]]]) -> None:
             axis.errorbar(x, y, bars, marker="o", color=colour, capsize=3, label=f"{kind}-token steering")
         axis.set_xscale("log")
         axis.set_yscale("log")
-        axis.set_xticks(x, [str(v) for v in x])
+        axis.set_xticks(SIZES["last"][name], [str(v) for v in SIZES["last"][name]])
         axis.minorticks_off()
         axis.set_yticks([1, 3, 10, 30, 100], ["1", "3", "10", "30", "100"])
         axis.axhline(1, color="#888888", linewidth=0.8)
@@ -68,17 +75,16 @@ def draw(found: dict[tuple[str, str], list[tuple[int, Ratio]]]) -> None:
 
 def main() -> None:
     model = sl.load_model(sys.argv[1] if len(sys.argv) > 1 else "smollm2-135m-instruct")
-    print(f"\n{model!r}: whole hooked passes / replay; three maps, {PROMPTS} prompts")
+    print(f"\n{model!r}: whole hooked passes / replay; three maps; prompts: {PROMPTS}")
     done: dict[str, Ratio] = {}
     found: dict[tuple[str, str], list[tuple[int, Ratio]]] = {}
-    for name, sizes in cases().items():
-        for kind, tokens in (("last", sl.LastToken()), ("all", sl.AllTokens())):
-            for case in sizes:
-                key = f"{kind} {case}"
-                if key not in done:
-                    done[key] = ratio(model, tokens, case)
-                    print(done[key], flush=True)
-                found.setdefault((name, kind), []).append((case[name], done[key]))
+    for kind in SIZES:
+        for name, case in cases(kind):
+            key = f"{kind} {case}"
+            if key not in done:
+                done[key] = ratio(model, kind, case)
+                print(done[key], flush=True)
+            found.setdefault((name, kind), []).append((case[name], done[key]))
     print(save("growth", list(done.values()), model=repr(model)))
     draw(found)
 

@@ -126,12 +126,12 @@ def probe_interventions(
     # The ablation has no reverse, so only the shift takes the negative strength.
     strengths = ((1.0, -0.5, 2.0), (0.5, 1.0, 2.0))
     found = [Intervention({site: maps[width[site]][i % 2]}, strengths[i % 2][i % 3]) for i, site in enumerate(sites)]
-    first, *_, last = wanted
+    last = wanted[-1]
     shift, ablation = maps[model.d_model]
-    several = [
-        {Site.resid_post(first): shift, Site.resid_pre(last, AllTokens()): ablation},
-        {Site.resid_pre(last, AllTokens()): shift, Site.resid_pre(last): ablation, Site.attn_out(last): shift},
-    ]
+    several = [{Site.resid_pre(last, AllTokens()): shift, Site.resid_pre(last): ablation, Site.attn_out(last): shift}]
+    if last > 0:
+        several.append({Site.resid_post(0): shift, Site.resid_pre(last, AllTokens()): ablation})
+        several.append({Site.resid_pre(last): ablation, Site.resid_post(last - 1): shift})
     return [*found, *(Intervention(plan, 1.5) for plan in several)]
 
 

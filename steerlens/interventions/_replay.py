@@ -169,7 +169,8 @@ def _resumed(
     )
     stream = layout.spread(whole.streams[layer][:, column:])
     later: list[Edit] = []
-    for edit in bind(model, interventions):
+    # What leaves a block is edited before what enters the next, as it would be in passing.
+    for edit in sorted(bind(model, interventions), key=lambda e: _stream_kind(e.site) == "pre"):
         if _is_stream_into(layer, edit.site):
             stream = edit(stream, stream, frame, owner)
         else:
