@@ -195,6 +195,18 @@ def test_sites_add_up_and_blocks_nest(model: LensModel):
     assert_close(undone, model.logits(tokens), **EXACT)
 
 
+def test_sites_of_one_hook_point_act_in_the_order_of_the_plan(model: LensModel):
+    tokens, shift = batch(model, TEXTS), direction(model)
+    fitted = DirectionalAblation().fit(*gaussian_samples(width=model.d_model))
+    one, two = Site.resid_post(1, AllTokens()), Site.resid_post(1, FromIndex(1))
+    with steer(model, {one: shift}), steer(model, {two: fitted}):
+        nested = model.logits(tokens)
+    with steer(model, {one: shift, two: fitted}):
+        assert_close(model.logits(tokens), nested, **EXACT)
+    with steer(model, {two: fitted, one: shift}):
+        assert (model.logits(tokens) - nested).abs().max() > 1e-6
+
+
 def breaks(model: LensModel, tokens: TokenBatch) -> None:
     model.logits(tokens)
     raise KeyError("inside")
