@@ -179,10 +179,13 @@ def concepts() -> None:
 @app.command()
 def maps() -> None:
     """List the steering methods."""
-    from steerlens.maps import LADDER, method_family, method_name
+    from steerlens.maps import LADDER, METHODS, method_family, method_name
 
-    rows = [(method_name(m), method_family(m), (type(m).__doc__ or "").splitlines()[0]) for m in LADDER]
-    _table("Steering methods", ("name", "family", "what"), rows)
+    rows = [
+        (method_name(m), method_family(m), "yes" if m in LADDER else "", (type(m).__doc__ or "").splitlines()[0])
+        for m in METHODS
+    ]
+    _table("Steering methods", ("name", "family", "in the ladder", "what"), rows)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from steerlens.activations import (
 from steerlens.interventions._edits import Intervention
 from steerlens.interventions._replay import Replayed, replay, why_not_replay
 from steerlens.interventions._steer import steer
-from steerlens.maps import AblationMap, AdditiveMap, SteeringMap
+from steerlens.maps import AdditiveMap, RankOneMap, SteeringMap
 from steerlens.models import LensModel, PaddingSide, TokenBatch, TokenTree
 from steerlens.progress import progress
 
@@ -207,7 +207,8 @@ def _maps(model: LensModel, width: int) -> tuple[SteeringMap, SteeringMap]:
     """One that adds a random direction, and one whose change depends on what it is given."""
     generator = torch.Generator().manual_seed(width)
     shift, direction = torch.randn(2, width, generator=generator, dtype=torch.float64)
-    return AdditiveMap(shift), AblationMap(direction / direction.norm())
+    r, zero = direction / direction.norm(), torch.zeros((), dtype=torch.float64)
+    return AdditiveMap(shift), RankOneMap(r, r, torch.zeros_like(r), zero, zero + torch.inf)
 
 
 def _trees(model: LensModel) -> list[TokenTree]:

@@ -6,21 +6,35 @@ Families are nested: translation ⊂ rank-1 affine ⊂ affine ⊂ nonlinear. No 
 from steerlens.maps._additive import AdditiveMap, MeanShift, random_direction
 from steerlens.maps._affine import GaussianTransport, SubspaceAffineMap
 from steerlens.maps._base import Family, SteeringMap, SteeringMethod, method_family, method_name
-from steerlens.maps._catalogue import LADDER, method_by_name, method_names
+from steerlens.maps._catalogue import LADDER, METHODS, method_by_name, method_names
 from steerlens.maps._nonlinear import MLPMap, ResidualMLP
-from steerlens.maps._projection import AblationMap, DirectionalAblation
+from steerlens.maps._rank_one import (
+    AffineConceptEditing,
+    ConceptErasure,
+    ConceptSetPoint,
+    DirectionalAblation,
+    GatedSetPoint,
+    MeanMirror,
+    RankOneMap,
+)
 from steerlens.maps._storage import Manifest, load_map, read_manifest, save_map
 
 __all__ = [
     "LADDER",
-    "AblationMap",
+    "METHODS",
     "AdditiveMap",
+    "AffineConceptEditing",
+    "ConceptErasure",
+    "ConceptSetPoint",
     "DirectionalAblation",
     "Family",
+    "GatedSetPoint",
     "GaussianTransport",
     "MLPMap",
     "Manifest",
+    "MeanMirror",
     "MeanShift",
+    "RankOneMap",
     "ResidualMLP",
     "SteeringMap",
     "SteeringMethod",

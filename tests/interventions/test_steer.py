@@ -165,7 +165,7 @@ def test_resid_mid_is_transformed_as_a_whole(model: LensModel):
     seen = []
     with steer(model, {Site.resid_mid(2, AllTokens()): fitted}):
         model.read(TEXTS[1], ["blocks.2.hook_resid_mid"], lambda _, x: seen.append(x.clone()))
-    along = seen[0][0] @ fitted.direction
+    along = seen[0][0] @ fitted.read
     assert along[1:].abs().max() < 1e-9
     assert along[0].abs() > 1e-6
 
