@@ -17,7 +17,11 @@ from torch import Tensor, nn
 @final
 @dataclass(frozen=True, eq=False)
 class Wrapper:
-    """One wrapped module in its place: ``parent._modules[name]`` is ``wrapper`` and could be ``plain``."""
+    """One wrapped module in its place: ``parent._modules[name]`` is ``wrapper`` and could be ``plain``.
+
+    ``points`` are the hook points that need it. Inside a block they are all those of the block but its own input and
+    output, for a block's forward may fire a hook point of one part from another (Granite's attention output).
+    """
 
     parent: nn.Module
     name: str
@@ -27,7 +31,7 @@ class Wrapper:
 
     @property
     def is_heard(self) -> bool:
-        """Whether anybody has put a hook on this wrapper's hook points, or on those inside it."""
+        """Whether anybody has put a hook on the hook points that this wrapper serves."""
         return any(p._forward_hooks or p._forward_pre_hooks or p._backward_hooks for p in self.points)
 
 
@@ -40,7 +44,7 @@ def find_wrappers(bridge: Any, dtype: torch.dtype) -> tuple[Wrapper, ...]:
         return ()
     kept = () if dtype != torch.float64 else _rounded_to_single(sdpa=_has_sdpa(bridge.original_model))
     found: list[Wrapper] = []
-    _collect(bridge.original_model, kept, found)
+    _collect(bridge.original_model, kept, {id(b) for b in bridge.blocks}, None, found)
     return tuple(found)
 
 
@@ -75,7 +79,13 @@ def _has_sdpa(model: Any) -> bool:
     return bool(getattr(model, "_supports_sdpa", False))
 
 
-def _collect(module: nn.Module, kept: tuple[type, ...], found: list[Wrapper]) -> None:
+def _collect(
+    module: nn.Module,
+    kept: tuple[type, ...],
+    blocks: set[int],
+    of_block: tuple[nn.Module, ...] | None,
+    found: list[Wrapper],
+) -> None:
     from transformer_lens.hook_points import HookPoint
     from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
 
@@ -85,10 +95,12 @@ def _collect(module: nn.Module, kept: tuple[type, ...], found: list[Wrapper]) ->
         plain: Any = child
         while isinstance(plain, GeneralizedComponent) and plain.original_component is not None:
             plain = plain.original_component
+        points = tuple(m for m in child.modules() if isinstance(m, HookPoint))
         if plain is not child and not isinstance(child, kept):
-            points = tuple(m for m in child.modules() if isinstance(m, HookPoint))
-            found.append(Wrapper(module, name, child, plain, points))
-        _collect(plain, kept, found)
+            found.append(Wrapper(module, name, child, plain, points if of_block is None else of_block))
+        ends = {id(child.hook_in), id(child.hook_out)} if id(child) in blocks else set()
+        inner = tuple(p for p in points if id(p) not in ends) if ends else of_block
+        _collect(plain, kept, blocks, inner, found)
 
 
 def _rounded_to_single(*, sdpa: bool) -> tuple[type, ...]:

@@ -53,6 +53,7 @@ class LensModel:
     hook_names: frozenset[str] = field(init=False)
     _position_ids: bool = field(init=False)
     wrappers: tuple[_lean.Wrapper, ...] = field(init=False)
+    _own_hooks: int = field(init=False)
 
     def __post_init__(self) -> None:
         bridge = self.bridge
@@ -62,6 +63,7 @@ class LensModel:
         object.__setattr__(self, "_position_ids", bool(bridge._accepts_derived_position_ids()))
         object.__setattr__(self, "wrappers", ())
         object.__setattr__(self, "wrappers", self._checked_wrappers())
+        object.__setattr__(self, "_own_hooks", self._count_hooks())
 
     # -- facts ---------------------------------------------------------------------------------------------
 
@@ -182,14 +184,19 @@ class LensModel:
 
     @property
     def is_hooked(self) -> bool:
-        """Whether any hook point has a hook, or any module inside the Hugging Face model."""
-        if any(p._forward_hooks or p._forward_pre_hooks for p in self.bridge.hook_dict.values()):
-            return True
+        """Whether there is a hook, on a hook point or inside the Hugging Face model, that was not there on loading."""
+        return self._count_hooks() > self._own_hooks
+
+    def _count_hooks(self) -> int:
+        """Hooks on hook points, and on the modules inside the Hugging Face model.
+
+        Wrappers do not count: TransformerLens puts hooks of its own on them in the first pass.
+        """
         with _lean.lean(self.bridge.original_model, self.wrappers):
             inside = [m for name, m in self.bridge.original_model.named_modules() if name]
-        # TransformerLens keeps hooks of its own on the wrappers of norms.
-        theirs = [m for m in inside if not type(m).__module__.startswith("transformer_lens.")]
-        return any(m._forward_hooks or m._forward_pre_hooks for m in theirs)
+        counted = {id(p): p for p in self.bridge.hook_dict.values()}
+        counted |= {id(m): m for m in inside if not type(m).__module__.startswith("transformer_lens.")}
+        return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in counted.values())
 
     @contextmanager
     def hooked(self, name: str, function: Callable[..., Tensor | None]) -> Iterator[None]:

@@ -171,7 +171,12 @@ def _find_obstacle(model: LensModel) -> str:
     except (ModelError, RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
         if is_out_of_memory(error):
             raise
-        return " ".join(str(error).split())[:200] or type(error).__name__
+        said = " ".join(str(error).split())[:200]
+        return (
+            said
+            if isinstance(error, ModelError)
+            else f"its code does not run on trees ({type(error).__name__}: {said})"
+        )
     starts = [(r, len(t.prompt) - 1, len(c)) for r, (t, c) in enumerate((t, c) for t in trees for c in t.continuations)]
     expected = torch.cat([plain[r, at : at + n] for r, at, n in starts])
     assert whole.logits is not None
@@ -227,8 +232,10 @@ def _windows(model: LensModel) -> dict[str, int | None]:
     config = model.config
     kinds = set(getattr(config, "layer_types", None) or ())
     unknown = kinds - {"full_attention", "sliding_attention"}
-    if unknown or hasattr(config, "attention_types") or getattr(config, "alibi", False):
-        raise ModelError(f"it has attention of a kind that replay does not know ({', '.join(unknown) or 'local'})")
+    unknown |= {"local"} if hasattr(config, "attention_types") else set()
+    unknown |= {"ALiBi"} if getattr(config, "alibi", False) else set()
+    if unknown:
+        raise ModelError(f"it has attention of a kind that replay does not know ({', '.join(sorted(unknown))})")
     window = getattr(config, "sliding_window", None)
     if not kinds:
         return {"full_attention": window}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from steerlens.models import LensModel, _lean, tiny_model
+from steerlens.models import LensModel, _lean, load_model, tiny_model, tiny_tokenizer
 
 FAMILIES = ("gpt2", "llama", "gemma3", "qwen2")
 TEXTS = ["The film was one of the best", "a"]
@@ -94,6 +94,33 @@ def test_an_edit_at_any_site_has_the_same_effect_as_in_the_bridge(model: LensMod
             theirs = model.bridge(ids.ids, attention_mask=ids.attention_mask, position_ids=ids.position_ids)[mask]
         assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
         assert (ours - plain).abs().max() > 1e-3, name
+
+
+def test_a_hook_point_that_another_part_of_its_block_fires_is_heard():
+    """Granite's block fires the hook point of attention's output after it has scaled it."""
+    from transformers import AutoModelForCausalLM, GraniteConfig
+
+    config = GraniteConfig(
+        vocab_size=304, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=96, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    made = AutoModelForCausalLM.from_config(config)
+    model = load_model(made, tokenizer=tiny_tokenizer(add_bos=False))
+    plain = model.logits(TEXTS[0])
+    for name in ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post"):
+        with model.hooked(f"blocks.1.{name}", lambda x, hook: x.roll(1, -1) + 1):
+            assert (model.logits(TEXTS[0]) - plain).abs().max() > 1e-6, name
+
+
+def test_hooks_are_counted_against_those_of_the_loaded_model(model: LensModel):
+    assert not model.is_hooked
+    with model.hooked("blocks.1.hook_resid_post", lambda x, hook: None):
+        assert model.is_hooked
+    handle = model.bridge.blocks[1].original_component.register_forward_hook(lambda *_: None)
+    assert model.is_hooked
+    handle.remove()
+    assert not model.is_hooked
 
 
 def test_a_model_that_computes_something_else_without_wrappers_keeps_them(
