@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import final
 
 import torch
@@ -104,16 +105,21 @@ def score_continuations(
         OptionError: If there are no prompts, or one has no continuations.
         ConceptError: If a continuation adds no token.
     """
+    if isinstance(prompts, str) or any(isinstance(of, str) for of in continuations):
+        raise OptionError(
+            "score_continuations takes a list of prompts and, for each, a list of continuations, such as "
+            "['The film was'] and [[' good', ' bad']], but got a string in place of a list."
+        )
     if not prompts or len(prompts) != len(continuations) or not all(continuations):
         raise OptionError(
             f"Every prompt needs at least one continuation, but got {len(prompts)} prompts and "
-            f"{[len(c) for c in continuations][:8]} continuations of them."
+            f"{[len(of) for of in continuations][:8]} continuations of them."
         )
     rows = joined_rows(model, prompts, continuations)
     trees = [TokenTree(of[0].ids[: of[0].n_prompt], tuple(row.ids[row.n_prompt :] for row in of)) for of in rows]
     count = [len(t.continuations) for t in trees]
-    first = [sum(count[:i]) for i in range(len(count))]
-    out = torch.zeros(len(interventions), sum(count), dtype=torch.float64)
+    first = [0, *accumulate(count)]
+    out = torch.zeros(len(interventions), first[-1], dtype=torch.float64)
 
     def keep(part: Replayed) -> None:
         targets = part.batch.targets
@@ -124,7 +130,7 @@ def score_continuations(
         sums.index_add_(1, targets.continuation, wanted.double())
         out[torch.tensor(part.interventions)[:, None], torch.tensor(which)] = sums.cpu()
 
-    with progress(f"score {len(out[0])} continuations", len(trees) * len(interventions)) as advance:
+    with progress(f"score {first[-1]} continuations", len(trees) * len(interventions)) as advance:
         replay(model, trees, interventions, keep, advance=advance)
     return ContinuationScores(
         out,

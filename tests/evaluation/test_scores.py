@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from steerlens.activations import AllTokens, LastToken, Site
 from steerlens.concepts import Question
 from steerlens.errors import OptionError
-from steerlens.evaluation import UNSTEERED, score_neutral, score_questions
+from steerlens.evaluation import UNSTEERED, score_continuations, score_neutral, score_questions
 from steerlens.interventions import Intervention, steer
 from steerlens.maps import random_direction
 from steerlens.models import LensModel, tiny_model
@@ -66,6 +66,35 @@ def test_scores_are_those_of_one_text_at_a_time(model: LensModel):
                 assert int(n) == length
                 assert float(got) == pytest.approx(expected, abs=1e-8)
     assert (scores.propensity[1:] - scores.propensity[0]).abs().min() > 1e-4
+
+
+def test_continuations_are_numbered_through_the_prompts(model: LensModel):
+    prompts = ["The film was", "A much longer beginning of a sentence that is", "So"]
+    continuations = [[" good", " bad", " good and long"], [" fine and well"], [" it goes", " it"]]
+    scores = score_continuations(model, prompts, continuations, plans(model))
+    assert scores.prompt.tolist() == [0, 0, 0, 1, 2, 2]
+    flat = [(p, c) for p, cs in zip(prompts, continuations, strict=True) for c in cs]
+    for k, plan in enumerate(plans(model)):
+        for i, (prompt, continuation) in enumerate(flat):
+            expected, length = by_hand(model, prompt, continuation, plan)
+            assert int(scores.n_tokens[i]) == length
+            assert float(scores.log_prob[k, i]) == pytest.approx(expected, abs=1e-8)
+            assert float(scores.per_token[k, i]) == pytest.approx(expected / length, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "continuations", "message"),
+    [
+        ("The film was", [[" good"]], "in place of a list"),
+        (["The film was"], [" good"], "in place of a list"),
+        (["The film was"], [[]], "at least one continuation"),
+        (["a", "b"], [[" good"]], "at least one continuation"),
+        ([], [], "at least one continuation"),
+    ],
+)
+def test_prompts_and_continuations_must_be_lists(model: LensModel, prompts, continuations, message: str):
+    with pytest.raises(OptionError, match=message):
+        score_continuations(model, prompts, continuations)
 
 
 def test_propensities_per_token_divide_by_each_continuation_s_length(model: LensModel):
