@@ -71,6 +71,7 @@ class ModelReport:
         invariants: What must hold.
         n_interventions: How many interventions were tried.
         effect: Smallest largest change of a logit that an intervention made: what a lost edit would look like.
+        rounding: What counts as rounding in a steered pass.
         fallback: Why replay is not used on this model; empty if it is.
     """
 
@@ -79,6 +80,7 @@ class ModelReport:
     invariants: tuple[Invariant, ...]
     n_interventions: int
     effect: float
+    rounding: float
     fallback: str
 
     @property
@@ -89,8 +91,7 @@ class ModelReport:
         did something; try float32 to be sure.
         """
         half = self.dtype in ("bfloat16", "float16")
-        seen = 0.0 if half else max(i.allowed for i in self.invariants)
-        return all(i.holds for i in self.invariants) and self.effect > seen
+        return all(i.holds for i in self.invariants) and self.effect > (0.0 if half else self.rounding)
 
     def __str__(self) -> str:
         lines = [f"{self.model} in {self.dtype}, {self.n_interventions} interventions, differences of logits"]
@@ -186,6 +187,7 @@ def check_model(model: LensModel, interventions: Sequence[Intervention] | None =
         invariants=tuple(Invariant(label, worst[name][0], most, worst[name][1]) for name, label, most in names),
         n_interventions=len(tried),
         effect=effect,
+        rounding=allowed,
         fallback=why_not_replay(model, tried),
     )
 

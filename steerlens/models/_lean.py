@@ -42,7 +42,9 @@ def find_wrappers(bridge: Any, dtype: torch.dtype) -> tuple[Wrapper, ...]:
     """
     if bridge.compatibility_mode or getattr(bridge, "_weights_processed", False):
         return ()
-    kept = () if dtype != torch.float64 else _rounded_to_single(sdpa=_has_sdpa(bridge.original_model))
+    kept = _stateful()
+    if dtype == torch.float64:
+        kept += _rounded_to_single(sdpa=_has_sdpa(bridge.original_model))
     found: list[Wrapper] = []
     _collect(bridge.original_model, kept, {id(b) for b in bridge.blocks}, None, found)
     return tuple(found)
@@ -101,6 +103,13 @@ def _collect(
         ends = {id(child.hook_in), id(child.hook_out)} if id(child) in blocks else set()
         inner = tuple(p for p in points if id(p) not in ends) if ends else of_block
         _collect(plain, kept, blocks, inner, found)
+
+
+def _stateful() -> tuple[type, ...]:
+    """Positions: the bridge leaves the size of a batch with their wrapper, which takes it up in its own forward."""
+    from transformer_lens.model_bridge.generalized_components.pos_embed import PosEmbedBridge
+
+    return (PosEmbedBridge,)
 
 
 def _rounded_to_single(*, sdpa: bool) -> tuple[type, ...]:

@@ -200,7 +200,7 @@ def test_check_reports_every_invariant(run: Run):
 
 def test_check_ends_with_1_if_a_promise_is_broken(run: Run, monkeypatch: pytest.MonkeyPatch):
     broken = Invariant("replay = hooks", 3.0, 1e-5, "blocks.1.hook_resid_post at LastToken()")
-    found = ModelReport("tiny", "float32", (broken,), 1, 9.0, "")
+    found = ModelReport("tiny", "float32", (broken,), 1, 9.0, 1e-5, "")
     monkeypatch.setattr("steerlens.interventions.check_model", lambda model: found)
     ran = run("check", "tiny-gpt2")
     assert ran.code == 1

@@ -41,7 +41,8 @@ def test_read_equals_the_hosts_own_cache(model: LensModel) -> None:
     seen = read(model, NAMES)
     assert set(seen) == set(NAMES)
     for name, value in seen.items():
-        torch.testing.assert_close(value, cache[name], atol=0.0, rtol=0.0)
+        # two attention kernels, both float32
+        torch.testing.assert_close(value, cache[name], atol=2e-5, rtol=1e-4)
 
 
 def test_both_spellings_of_a_hook_point_are_read(model: LensModel) -> None:
