@@ -1,5 +1,6 @@
 """Whether steering does on a model what it says: the invariants, each with the largest difference seen."""
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -153,7 +154,8 @@ def check_model(model: LensModel, interventions: Sequence[Intervention] | None =
     replayed = _replayed(model, trees, tried)
 
     def note(name: str, difference: float, one: Intervention) -> None:
-        if not difference <= worst[name][0]:
+        # Not a number, once seen, stays.
+        if not (difference <= worst[name][0] or math.isnan(worst[name][0])):
             worst[name] = (difference, " and ".join(str(site) for site in one.plan))
 
     with progress(f"check {model.name}", len(tried)) as advance:
@@ -259,7 +261,7 @@ def _cached(model: LensModel, rows: Rows) -> list[Float[Tensor, "token vocab"]]:
 
 
 def _apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-    return max(float((x - y).abs().max()) for x, y in zip(a, b, strict=True))
+    return float(torch.stack([(x - y).abs().max() for x, y in zip(a, b, strict=True)]).max())
 
 
 def _cells(logits: Sequence[Tensor], trees: Sequence[TokenTree]) -> Float[Tensor, "target vocab"]:

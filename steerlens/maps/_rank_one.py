@@ -3,6 +3,7 @@
 Ablation, erasure, set-points and mirrors differ only in what is read, what is written, and where zero is.
 """
 
+import abc
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
@@ -55,20 +56,16 @@ class RankOneMap(SteeringMap):
         return self if is_mirror else None
 
 
-@final
-@dataclass(frozen=True)
-class DirectionalAblation:
-    """Remove the direction of the mean difference, T(x) = x − r̂ r̂ᵀ x, r̂ = unit(mean(target) − mean(source)).
-
-    It erases; it does not promote. It takes zero along r̂ for "concept absent", which is wrong wherever the
-    source mean is not zero there: then it moves the source by more than the concept. Strength 1 is idempotent.
-
-    References:
-        arditi2024, equation 4.
-    """
+class _FromMeans(abc.ABC):
+    """A method that needs nothing but the two means."""
 
     family: ClassVar[Family] = "affine"
 
+    @abc.abstractmethod
+    def _of(self, source: Float[Tensor, " d_model"], target: Float[Tensor, " d_model"]) -> RankOneMap:
+        """The map between two means that differ."""
+
+    @final
     def fit(self, source: Float[Tensor, "n d_model"], target: Float[Tensor, "m d_model"]) -> RankOneMap:
         """Fit from rows.
 
@@ -78,9 +75,43 @@ class DirectionalAblation:
         source, target = checked(source, target, at_least=1)
         return self._of(source.mean(dim=0), target.mean(dim=0))
 
+    @final
     def fit_moments(self, source: Moments, target: Moments) -> RankOneMap:
         """The same map from streamed moments."""
         return self._of(source.mean, target.mean)
+
+
+class _FromMoments(abc.ABC):
+    """A method that needs means and covariances."""
+
+    family: ClassVar[Family] = "affine"
+
+    @abc.abstractmethod
+    def fit_moments(self, source: Moments, target: Moments) -> RankOneMap:
+        """The map from streamed moments."""
+
+    @final
+    def fit(self, source: Float[Tensor, "n d_model"], target: Float[Tensor, "m d_model"]) -> RankOneMap:
+        """Fit from rows.
+
+        Raises:
+            FitError: If source and target have the same mean.
+        """
+        source, target = checked(source, target)
+        return self.fit_moments(moments(source), moments(target))
+
+
+@final
+@dataclass(frozen=True)
+class DirectionalAblation(_FromMeans):
+    """Remove the direction of the mean difference, T(x) = x − r̂ r̂ᵀ x, r̂ = unit(mean(target) − mean(source)).
+
+    It erases; it does not promote. It takes zero along r̂ for "concept absent", which is wrong wherever the
+    source mean is not zero there: then it moves the source by more than the concept. Strength 1 is idempotent.
+
+    References:
+        arditi2024, equation 4.
+    """
 
     def _of(self, source: Float[Tensor, " d_model"], target: Float[Tensor, " d_model"]) -> RankOneMap:
         r = unit(_difference(source, target))
@@ -89,7 +120,7 @@ class DirectionalAblation:
 
 @final
 @dataclass(frozen=True)
-class AffineConceptEditing:
+class AffineConceptEditing(_FromMeans):
     """Set the position along the mean difference to the target's mean: T(x) = x + r̂ r̂ᵀ(μ₊ − x).
 
     Every row ends at one position along r̂, wherever it began, so that the dose does not depend on the prompt.
@@ -100,21 +131,6 @@ class AffineConceptEditing:
         marshall2024.
     """
 
-    family: ClassVar[Family] = "affine"
-
-    def fit(self, source: Float[Tensor, "n d_model"], target: Float[Tensor, "m d_model"]) -> RankOneMap:
-        """Fit from rows.
-
-        Raises:
-            FitError: If source and target have the same mean.
-        """
-        source, target = checked(source, target, at_least=1)
-        return self._of(source.mean(dim=0), target.mean(dim=0))
-
-    def fit_moments(self, source: Moments, target: Moments) -> RankOneMap:
-        """The same map from streamed moments."""
-        return self._of(source.mean, target.mean)
-
     def _of(self, source: Float[Tensor, " d_model"], target: Float[Tensor, " d_model"]) -> RankOneMap:
         difference = _difference(source, target)
         r = unit(difference)
@@ -123,7 +139,7 @@ class AffineConceptEditing:
 
 @final
 @dataclass(frozen=True)
-class MeanMirror:
+class MeanMirror(_FromMeans):
     """Reflect at the hyperplane half way between the means: T(x) = x − 2 n̂ n̂ᵀ(x − (μ₋ + μ₊)/2).
 
     It carries either mean to the other and keeps all distances, so that nothing shrinks. It is its own reverse, and
@@ -133,21 +149,6 @@ class MeanMirror:
         pham2024 (Householder pseudo-rotation), without its gate.
     """
 
-    family: ClassVar[Family] = "affine"
-
-    def fit(self, source: Float[Tensor, "n d_model"], target: Float[Tensor, "m d_model"]) -> RankOneMap:
-        """Fit from rows.
-
-        Raises:
-            FitError: If source and target have the same mean.
-        """
-        source, target = checked(source, target, at_least=1)
-        return self._of(source.mean(dim=0), target.mean(dim=0))
-
-    def fit_moments(self, source: Moments, target: Moments) -> RankOneMap:
-        """The same map from streamed moments."""
-        return self._of(source.mean, target.mean)
-
     def _of(self, source: Float[Tensor, " d_model"], target: Float[Tensor, " d_model"]) -> RankOneMap:
         n = unit(_difference(source, target))
         return _everywhere(n, 2 * n, (source + target) / 2, 0.0)
@@ -155,7 +156,7 @@ class MeanMirror:
 
 @final
 @dataclass(frozen=True)
-class ConceptErasure:
+class ConceptErasure(_FromMoments):
     """Least-squares concept erasure (LEACE) of the two classes: T(x) = x − Δ aᵀ(x − μ), a = Σ⁻¹Δ / (ΔᵀΣ⁻¹Δ).
 
     μ and Σ are mean and covariance of both samples together. Of all affine maps after which no linear classifier
@@ -172,19 +173,8 @@ class ConceptErasure:
 
     shrinkage: float | None = None
 
-    family: ClassVar[Family] = "affine"
-
     def __post_init__(self) -> None:
         _check_shrinkage(self.shrinkage)
-
-    def fit(self, source: Float[Tensor, "n d_model"], target: Float[Tensor, "m d_model"]) -> RankOneMap:
-        """Fit from rows.
-
-        Raises:
-            FitError: If source and target have the same mean.
-        """
-        source, target = checked(source, target)
-        return self.fit_moments(moments(source), moments(target))
 
     def fit_moments(self, source: Moments, target: Moments) -> RankOneMap:
         """The same map from streamed moments."""
@@ -195,7 +185,7 @@ class ConceptErasure:
 
 @final
 @dataclass(frozen=True)
-class ConceptSetPoint:
+class ConceptSetPoint(_FromMoments):
     """Set what LEACE reads to the target's mean: T(x) = x + Δ (½ − aᵀ(x − (μ₋ + μ₊)/2)), a as in `ConceptErasure`.
 
     Reads where the classes are best told apart linearly, and writes along the mean difference. It carries either mean
@@ -210,19 +200,8 @@ class ConceptSetPoint:
 
     shrinkage: float | None = None
 
-    family: ClassVar[Family] = "affine"
-
     def __post_init__(self) -> None:
         _check_shrinkage(self.shrinkage)
-
-    def fit(self, source: Float[Tensor, "n d_model"], target: Float[Tensor, "m d_model"]) -> RankOneMap:
-        """Fit from rows.
-
-        Raises:
-            FitError: If source and target have the same mean.
-        """
-        source, target = checked(source, target)
-        return self.fit_moments(moments(source), moments(target))
 
     def fit_moments(self, source: Moments, target: Moments) -> RankOneMap:
         """The same map from streamed moments."""

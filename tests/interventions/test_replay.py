@@ -13,6 +13,7 @@ from steerlens.interventions import (
     Intervention,
     ModelReport,
     Replayed,
+    _check,
     _replay,
     check_model,
     grid,
@@ -61,6 +62,22 @@ class TestTheRealModel(ModelLaws):
     @classmethod
     def model(cls) -> LensModel:
         return load_model("smollm2-135m-instruct")
+
+
+def test_not_a_number_in_one_intervention_is_a_failure(monkeypatch: pytest.MonkeyPatch):
+    model = tiny_model("llama")
+    whole = _check._replayed
+
+    def broken(*args):
+        found = whole(*args)
+        found[1][0, 0] = math.nan
+        return found
+
+    assert check_model(model, probe_interventions(model)[:3]).holds
+    monkeypatch.setattr(_check, "_replayed", broken)
+    report = check_model(model, probe_interventions(model)[:3])
+    assert not report.holds
+    assert "FAILS  replay = hooks" in str(report)
 
 
 def shift(model: LensModel):
