@@ -76,7 +76,7 @@ class Edit:
             rows, columns = (mask & (of_token != 0)).nonzero(as_tuple=True)
             # For mid-block editing x is the attention output, and the map sees the stream that it is added to.
             wide = stream[rows, columns].to(strengths.dtype)
-            step = of_token[rows, columns, None] * steering_map.displacement(wide)
+            step = steering_map.path(wide, of_token[rows, columns])
             view[rows, columns] = (view[rows, columns] + step).to(x.dtype)
         return out
 

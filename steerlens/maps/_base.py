@@ -2,7 +2,9 @@
 
 import abc
 import dataclasses
+import inspect
 import math
+import re
 from typing import Literal, Protocol, TypeVar, final, runtime_checkable
 
 import torch
@@ -15,6 +17,9 @@ Family = Literal["additive", "affine", "nonlinear", "random", "custom"]
 """Which class of functions a method searches. Projections are rank-1 affine maps."""
 
 
+Needs = Literal["samples", "pairs", "model"]
+"""What a method is fitted on: two samples; two samples whose rows are pairs; or a model and texts."""
+
 Fitted = TypeVar("Fitted", bound="SteeringMap")
 
 
@@ -25,16 +30,29 @@ class SteeringMap(abc.ABC):
     is the primitive, and not the image: in bfloat16 a subtraction of ``x`` from its image loses most of a small
     shift. Strength is defined here, once, for every map:
 
-        map(x, strength=s) = x + s · displacement(x)            s ≥ 0
-        map(x, strength=s) = x + |s| · reverse.displacement(x)  s < 0
+        map(x, strength=s) = x + path(x, s)             s ≥ 0
+        map(x, strength=s) = x + reverse.path(x, |s|)   s < 0
 
-    so that 0 is the identity, 1 the fitted map, values between them McCann's interpolation, and negative values
-    the map fitted the other way round (never an extrapolation).
+    so that 0 is the identity, 1 the fitted map, and negative values the map fitted the other way round (never an
+    extrapolation). The path is the straight line, path(x, s) = s · displacement(x), which for a transport is McCann's
+    interpolation; a map that moves along a curve (a rotation, a flow) overrides ``path`` and says in
+    ``strength_unit`` what its strength counts.
     """
+
+    @property
+    def strength_unit(self) -> str:
+        """What strength counts; anything but "displacements" says that the path is curved."""
+        return "displacements"
 
     @abc.abstractmethod
     def displacement(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """T(x) − x for every row of ``x``, in the dtype and on the device of ``x``."""
+
+    def path(
+        self, x: Float[Tensor, "*batch d_model"], strength: Float[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch d_model"]:
+        """How far each row has moved at its strength (≥ 0): nothing at 0, the displacement at 1."""
+        return strength.unsqueeze(-1) * self.displacement(x)
 
     @property
     def reverse(self) -> "SteeringMap | None":
@@ -81,7 +99,8 @@ class SteeringMap(abc.ABC):
                 f"{type(self).__name__} has no reverse, so it has no strength {strength}. Use a strength >= 0, "
                 "or fit the map from target to source."
             )
-        return abs(strength) * acting.displacement(widened(x))
+        wide = widened(x)
+        return acting.path(wide, wide.new_full(x.shape[:-1], abs(strength)))
 
     @final
     def to(self: Fitted, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Fitted:
@@ -112,7 +131,8 @@ def _moved(value: object, device: torch.device | str | None, dtype: torch.dtype 
 class SteeringMethod(Protocol):
     """Frozen hyperparameters that fit a map; data goes into ``fit`` and nothing else does.
 
-    A method may carry ``family`` (see `Family`), by which reports group it.
+    A method may carry ``family`` (see `Family`), by which reports group it, ``needs`` (see `Needs`) and ``assumes``,
+    one clause on when the method is right.
     """
 
     def fit(self, source: Float[Tensor, "n d_model"], target: Float[Tensor, "m d_model"]) -> SteeringMap:
@@ -136,3 +156,15 @@ def method_family(method: SteeringMethod) -> Family:
     """The method's family, ``"custom"`` if it names none."""
     family: Family = getattr(method, "family", "custom")
     return family
+
+
+def method_needs(method: object) -> Needs:
+    """What the method is fitted on, ``"samples"`` if it does not say."""
+    needs: Needs = getattr(method, "needs", "samples")
+    return needs
+
+
+def method_source(method: object) -> str:
+    """The references of the method's docstring, as one line; empty without any."""
+    found = re.search(r"References:\n(.*?)(\n\s*\n|\Z)", inspect.getdoc(type(method)) or "", re.DOTALL)
+    return " ".join(found.group(1).split()) if found else ""

@@ -141,12 +141,19 @@ def _flatten(steering_map: SteeringMap, prefix: str, tensors: dict[str, Tensor])
             keys = [f"{key}.{i}" for i in range(len(value))]
             tensors.update({k: v.detach().cpu().contiguous().clone() for k, v in zip(keys, value, strict=True)})
             fields[f.name] = {"tensors": keys}
+        elif isinstance(value, tuple) and all(isinstance(v, SteeringMap) for v in value):
+            fields[f.name] = {
+                "maps": [
+                    {"map": type(v).__name__, "fields": _flatten(v, f"{key}.{i}.", tensors)}
+                    for i, v in enumerate(value)
+                ]
+            }
         elif value is None or isinstance(value, str | int | float | bool):
             fields[f.name] = {"value": value}
         else:
             raise ArtefactError(
                 f"Field {f.name!r} of {type(steering_map).__name__} is a {type(value).__name__}, which cannot be saved."
-                " Use tensors, tuples of tensors, maps, numbers or strings."
+                " Use tensors, maps, tuples of either, numbers or strings."
             )
     return fields
 
@@ -161,6 +168,8 @@ def _assemble(name: str, fields: Mapping[str, Any], tensors: Mapping[str, Tensor
             values[field] = tensors[stored["tensor"]]
         elif "tensors" in stored:
             values[field] = tuple(tensors[k] for k in stored["tensors"])
+        elif "maps" in stored:
+            values[field] = tuple(_assemble(one["map"], one["fields"], tensors) for one in stored["maps"])
         elif "map" in stored:
             values[field] = _assemble(stored["map"], stored["fields"], tensors)
         else:

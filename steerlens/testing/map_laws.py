@@ -29,10 +29,30 @@ class MapLaws:
             x = rows.to(dtype)
             assert torch.equal(steering_map(x, strength=0.0), x)
 
-    def test_strength_scales_the_displacement(self, steering_map: SteeringMap, rows: Tensor) -> None:
+    def test_strength_one_is_the_displacement(self, steering_map: SteeringMap, rows: Tensor) -> None:
+        assert_close(steering_map(rows), rows + steering_map.displacement(rows))
+
+    def test_strength_scales_the_displacement_unless_the_path_is_curved(
+        self, steering_map: SteeringMap, rows: Tensor
+    ) -> None:
+        if steering_map.strength_unit != "displacements":
+            return  # a curved path, which says so
         for strength in (0.5, 1.0, 2.0):
             expected = rows + strength * steering_map.displacement(rows)
             assert_close(steering_map(rows, strength=strength), expected)
+
+    def test_the_path_is_continuous_at_zero(self, steering_map: SteeringMap, rows: Tensor) -> None:
+        whole = steering_map.displacement(rows).norm()
+        tiny = (steering_map(rows, strength=1e-6) - rows).norm()
+        assert tiny < 1e-2 * whole
+
+    def test_rows_with_strengths_of_their_own_move_as_they_would_alone(
+        self, steering_map: SteeringMap, rows: Tensor
+    ) -> None:
+        strengths = torch.linspace(0.25, 1.75, len(rows), dtype=rows.dtype)
+        together = rows + steering_map.path(rows, strengths)
+        alone = torch.cat([steering_map(x[None], strength=float(s)) for x, s in zip(rows, strengths, strict=True)])
+        assert_close(together, alone, rtol=0, atol=1e-10)
 
     def test_the_map_moves_something(self, steering_map: SteeringMap, rows: Tensor) -> None:
         assert steering_map.displacement(rows).norm() > 0

@@ -13,7 +13,7 @@ from steerlens.errors import ArtefactError, EstimateError, OptionError
 from steerlens.evaluation import Comparison, ComparisonPlan, compare, neutral_texts
 from steerlens.evaluation._compare import _random_arms
 from steerlens.evaluation._comparison import CONTRAST_COLUMNS, HEADLINE_COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
-from steerlens.maps import DirectionalAblation, GaussianTransport, MeanShift, ResidualMLP, SteeringMethod
+from steerlens.maps import DirectionalAblation, GaussianTransport, MeanShift, ResidualMLP, SteeringMethod, Training
 from steerlens.models import LensModel, tiny_model
 
 THINGS = (
@@ -25,7 +25,7 @@ METHODS: tuple[SteeringMethod, ...] = (
     MeanShift(),
     DirectionalAblation(),
     GaussianTransport(),
-    ResidualMLP(steps=30),
+    ResidualMLP(training=Training(steps=30)),
 )
 STRENGTHS = (-1.0, 0.0, 1.0, 2.0)
 TEXTS = neutral_texts()[:10]

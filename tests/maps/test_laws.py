@@ -8,7 +8,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlens.maps import METHODS, ResidualMLP, SteeringMap, SteeringMethod, random_direction
+from steerlens.maps import (
+    METHODS,
+    DirectionalAblation,
+    GaussianTransport,
+    InSequence,
+    InSubspace,
+    MeanShift,
+    ResidualMLP,
+    SteeringMap,
+    SteeringMethod,
+    Training,
+    random_direction,
+)
 from steerlens.testing import MapLaws, MethodLaws, Samples
 
 
@@ -33,10 +45,16 @@ class Halved:
         return HalvedMap(target.mean(dim=0))
 
 
-SHIPPED = [ResidualMLP(steps=60) if isinstance(m, ResidualMLP) else m for m in METHODS]
+SHIPPED = [ResidualMLP(training=Training(steps=60)) if isinstance(m, ResidualMLP) else m for m in METHODS]
+COMPOSED = [
+    InSequence((MeanShift(), GaussianTransport())),
+    InSequence((DirectionalAblation(), MeanShift())),
+    InSubspace(GaussianTransport(), rank=5),
+    InSubspace(InSequence((MeanShift(), DirectionalAblation())), rank=3, scaling="whitened"),
+]
 
 
-@pytest.fixture(params=[*SHIPPED, Halved()], ids=lambda m: type(m).__name__)
+@pytest.fixture(params=[*SHIPPED, *COMPOSED, Halved()], ids=lambda m: type(m).__name__)
 def any_method(request: pytest.FixtureRequest) -> SteeringMethod:
     return request.param
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from steerlens.errors import FitError, OptionError
-from steerlens.maps import DirectionalAblation, GaussianTransport, MeanShift, ResidualMLP
+from steerlens.maps import DirectionalAblation, GaussianTransport, MeanShift, ResidualMLP, Training
 from steerlens.maps._samples import checked
 from steerlens.numerics import energy_distance, moments
 from steerlens.testing import gaussian_samples
@@ -152,7 +152,7 @@ def test_the_network_stays_near_the_mean_shift_where_nothing_more_can_be_learned
 
 def test_seeds_of_the_network_differ():
     source, target = parity(-1, 100, 0), parity(1, 100, 1)
-    a, b = (ResidualMLP(seed=s, rank=3, steps=60).fit(source, target)(source) for s in (0, 1))
+    a, b = (ResidualMLP(seed=s, rank=3, training=Training(steps=60)).fit(source, target)(source) for s in (0, 1))
     assert not torch.allclose(a, b)
 
 
@@ -162,8 +162,8 @@ def test_seeds_of_the_network_differ():
         lambda: GaussianTransport(rank=0),
         lambda: GaussianTransport(shrinkage=1.5),
         lambda: ResidualMLP(hidden=()),
-        lambda: ResidualMLP(steps=0),
-        lambda: ResidualMLP(batch_size=1),
+        lambda: ResidualMLP(training=Training(steps=0)),
+        lambda: ResidualMLP(training=Training(batch_size=1)),
         lambda: ResidualMLP(rank=0),
     ],
 )
