@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from steerlens.activations import Site
     from steerlens.evaluation import Comparison, FittedMaps
+    from steerlens.interventions import OutputMethod
     from steerlens.maps import SteeringMethod
     from steerlens.models import LensModel
 
@@ -177,15 +178,33 @@ def concepts() -> None:
 
 
 @app.command()
-def maps() -> None:
-    """List the steering methods."""
-    from steerlens.maps import LADDER, METHODS, method_family, method_name
+def maps(
+    planted: Annotated[
+        bool, typer.Option("--planted", help="Try them on planted geometry with known answers, instead of listing.")
+    ] = False,
+    names: Annotated[str, typer.Option("--maps", help="Which, separated by commas; with --planted only.")] = "all",
+    rows: Annotated[int, typer.Option("--rows", min=50, help="Rows of each class; with --planted only.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the planted data.")] = 0,
+) -> None:
+    """List the steering methods, or try them on planted geometry."""
+    if planted:
+        from steerlens.evaluation import planted_table
 
-    rows = [
-        (method_name(m), method_family(m), "yes" if m in LADDER else "", (type(m).__doc__ or "").splitlines()[0])
-        for m in METHODS
+        print(planted_table(_methods_on_samples(names), n=rows, seed=seed))
+        return
+    from steerlens.interventions import all_summaries
+    from steerlens.maps import LADDER, method_name
+
+    ladder = {method_name(m) for m in LADDER}
+    listed = [
+        (m.name + ("*" if m.name in ladder else ""), m.family, m.needs, m.reverse, m.assumes or m.what, m.source or "—")
+        for m in all_summaries()
     ]
-    _table("Steering methods", ("name", "family", "in the ladder", "what"), rows)
+    _table(
+        "Steering methods (* the ladder: what --maps all means)",
+        ("name", "family", "fitted on", "reverse", "right when", "source"),
+        listed,
+    )
 
 
 def main() -> None:
@@ -251,10 +270,17 @@ def _save(comparison: "Comparison", fitted: "FittedMaps", out: Path) -> Path:
     return write_report(comparison, out)
 
 
-def _methods(names: str) -> "tuple[SteeringMethod, ...]":
-    from steerlens.maps import LADDER, method_by_name
+def _methods(names: str) -> "tuple[SteeringMethod | OutputMethod, ...]":
+    from steerlens.interventions import find_method
+    from steerlens.maps import LADDER
 
-    return LADDER if names == "all" else tuple(method_by_name(n) for n in _words(names))
+    return LADDER if names == "all" else tuple(find_method(n) for n in _words(names))
+
+
+def _methods_on_samples(names: str) -> "tuple[SteeringMethod, ...]":
+    from steerlens.maps import METHODS, method_by_name
+
+    return METHODS if names == "all" else tuple(method_by_name(n) for n in _words(names))
 
 
 def _sites(layers: "list[int] | None", model: "LensModel") -> "tuple[Site, ...]":

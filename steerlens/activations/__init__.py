@@ -8,6 +8,7 @@ from steerlens.activations._extract import (
     extract_moments,
 )
 from steerlens.activations._memory import shrinking_batches
+from steerlens.activations._planted import planted_concept
 from steerlens.activations._rows import TextRow, batches, joined_rows
 from steerlens.activations._selectors import (
     AllTokens,
@@ -37,5 +38,6 @@ __all__ = [
     "extract",
     "extract_moments",
     "joined_rows",
+    "planted_concept",
     "shrinking_batches",
 ]

@@ -10,8 +10,11 @@ from steerlens.evaluation._compare import (
     run_comparison,
 )
 from steerlens.evaluation._comparison import Comparison, Generation, Provenance
+from steerlens.evaluation._judges import leace_then_mlp
 from steerlens.evaluation._measure import Arm, Measured, measure
 from steerlens.evaluation._neutral import neutral_texts
+from steerlens.evaluation._next_layer import NextLayerConsistency, next_layer_consistency
+from steerlens.evaluation._planted import JUDGE_COLUMNS, PLANTED_COLUMNS, PlantedFit, PlantedTable, planted_table
 from steerlens.evaluation._reliability import (
     AntiSteerable,
     AtBudget,
@@ -31,7 +34,9 @@ from steerlens.evaluation._scores import (
 )
 
 __all__ = [
+    "JUDGE_COLUMNS",
     "KL_BUDGET",
+    "PLANTED_COLUMNS",
     "STRENGTHS",
     "UNSTEERED",
     "AntiSteerable",
@@ -45,14 +50,20 @@ __all__ = [
     "Generation",
     "Measured",
     "NeutralScores",
+    "NextLayerConsistency",
+    "PlantedFit",
+    "PlantedTable",
     "Provenance",
     "QuestionScores",
     "anti_steerable",
     "compare",
     "contrast",
     "fit_maps",
+    "leace_then_mlp",
     "measure",
     "neutral_texts",
+    "next_layer_consistency",
+    "planted_table",
     "run_comparison",
     "score_continuations",
     "score_neutral",

@@ -19,7 +19,7 @@ from steerlens.evaluation._comparison import Comparison, Generation, Provenance
 from steerlens.evaluation._measure import Arm, Measured, measure
 from steerlens.evaluation._neutral import neutral_texts
 from steerlens.evaluation._tables import best_site, contrast_frame, headline_frame, record_frame, sample_frame
-from steerlens.interventions import Intervention, generate
+from steerlens.interventions import Intervention, OutputMethod, generate
 from steerlens.maps import LADDER, SteeringMap, SteeringMethod, method_family, method_name, random_direction
 from steerlens.models import LensModel
 from steerlens.progress import progress
@@ -29,6 +29,8 @@ KL_BUDGET = 0.1
 """Nats per token of neutral text: what steering may cost before its effect is compared."""
 
 FittedMaps = dict[tuple[Site, str], SteeringMap]
+Method = SteeringMethod | OutputMethod
+"""What a comparison compares: methods fitted on activations, and methods trained through the model."""
 
 
 @final
@@ -47,7 +49,7 @@ class ComparisonPlan:
     """
 
     sites: tuple[Site, ...]
-    methods: tuple[SteeringMethod, ...] = LADDER
+    methods: tuple[Method, ...] = LADDER
     strengths: tuple[float, ...] = STRENGTHS
     budget: float = KL_BUDGET
     n_random: int = 20
@@ -83,7 +85,7 @@ def compare(
     site: Site | None = None,
     sites: Iterable[Site] = (),
     select: ConceptDataset | None = None,
-    methods: Sequence[SteeringMethod] = LADDER,
+    methods: Sequence[Method] = LADDER,
     strengths: Sequence[float] = STRENGTHS,
     budget: float = KL_BUDGET,
     n_random: int = 20,
@@ -105,7 +107,8 @@ def compare(
         site: The one site to steer at; or
         sites: several, of which one is chosen on ``select``.
         select: Pairs to choose sites on; needed with several sites.
-        methods: What to compare; see `steerlens.maps.LADDER`.
+        methods: What to compare; see `steerlens.maps.LADDER`. Methods trained on the output, such as
+            `steerlens.interventions.PreferenceShift`, are trained on ``fit``, too.
         strengths: Grid of strengths, with 0 and 1 in it.
         budget: KL on neutral text in nats per token at which effects are compared.
         n_random: Random directions at the chosen site.
@@ -148,7 +151,7 @@ def run_comparison(
     if len(texts) < 10:
         raise OptionError(f"Side effects need at least 10 neutral texts, 5 for each half, but got {len(texts)}.")
     activations = extract(model, fit, plan.sites)
-    maps = fit_maps(plan.methods, activations)
+    maps = fit_maps(plan.methods, activations, model=model, pairs=fit)
     frames: list[pd.DataFrame] = []
     site = plan.sites[0]
     if select is not None and len(plan.sites) > 1:
@@ -174,13 +177,30 @@ def run_comparison(
     return comparison, maps
 
 
-def fit_maps(methods: Sequence[SteeringMethod], activations: Mapping[Site, ContrastiveActivations]) -> FittedMaps:
-    """Every method at every site, from negative to positive."""
+def fit_maps(
+    methods: Sequence[Method],
+    activations: Mapping[Site, ContrastiveActivations],
+    *,
+    model: LensModel,
+    pairs: ConceptDataset,
+) -> FittedMaps:
+    """Every method at every site, from negative to positive; those that need the model are trained through it.
+
+    Args:
+        methods: What is fitted.
+        activations: Of ``pairs`` at every site.
+        model: Where they come from.
+        pairs: What they were read from.
+    """
     fitted: FittedMaps = {}
     with progress(f"fit {len(methods)} methods", len(methods) * len(activations)) as advance:
         for site, found in activations.items():
             for method in methods:
-                fitted[site, method_name(method)] = method.fit(source=found.negative, target=found.positive)
+                fitted[site, method_name(method)] = (
+                    method.fit_output(model, pairs, site)
+                    if isinstance(method, OutputMethod)
+                    else method.fit(source=found.negative, target=found.positive)
+                )
                 advance(1)
     return fitted
 
@@ -192,9 +212,7 @@ def _measure_all_sites(
     return measure(model, arms, select.questions, texts, extract(model, select, plan.sites))
 
 
-def _arm(
-    plan: ComparisonPlan, method: SteeringMethod, site: Site, maps: FittedMaps, strengths: tuple[float, ...]
-) -> Arm:
+def _arm(plan: ComparisonPlan, method: Method, site: Site, maps: FittedMaps, strengths: tuple[float, ...]) -> Arm:
     fitted = maps[site, method_name(method)]
     usable = strengths if fitted.reverse is not None else plan.upward
     return Arm(method_name(method), method_family(method), "method", site, fitted, usable)

@@ -131,8 +131,8 @@ def _moved(value: object, device: torch.device | str | None, dtype: torch.dtype 
 class SteeringMethod(Protocol):
     """Frozen hyperparameters that fit a map; data goes into ``fit`` and nothing else does.
 
-    A method may carry ``family`` (see `Family`), by which reports group it, ``needs`` (see `Needs`) and ``assumes``,
-    one clause on when the method is right.
+    A method may carry ``family`` (see `Family`), by which reports group it, ``needs`` (see `Needs`), ``reversible``
+    (whether its maps have a reverse) and ``assumes``, one clause on when the method is right.
     """
 
     def fit(self, source: Float[Tensor, "n d_model"], target: Float[Tensor, "m d_model"]) -> SteeringMap:
@@ -140,7 +140,7 @@ class SteeringMethod(Protocol):
         ...
 
 
-def method_name(method: SteeringMethod) -> str:
+def method_name(method: object) -> str:
     """The class name, with those hyperparameters that differ from their defaults."""
     if not dataclasses.is_dataclass(method):
         return type(method).__name__
@@ -152,7 +152,7 @@ def method_name(method: SteeringMethod) -> str:
     return type(method).__name__ + (f"({', '.join(changed)})" if changed else "")
 
 
-def method_family(method: SteeringMethod) -> Family:
+def method_family(method: object) -> Family:
     """The method's family, ``"custom"`` if it names none."""
     family: Family = getattr(method, "family", "custom")
     return family
@@ -162,6 +162,12 @@ def method_needs(method: object) -> Needs:
     """What the method is fitted on, ``"samples"`` if it does not say."""
     needs: Needs = getattr(method, "needs", "samples")
     return needs
+
+
+def method_reversible(method: object) -> bool | None:
+    """Whether the method's maps have a reverse, None if it does not say."""
+    reversible: bool | None = getattr(method, "reversible", None)
+    return reversible
 
 
 def method_source(method: object) -> str:

@@ -9,7 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlens.errors import FitError, OptionError
-from steerlens.maps._base import Family, Needs, SteeringMap, SteeringMethod, method_family, method_needs
+from steerlens.maps._base import (
+    Family,
+    Needs,
+    SteeringMap,
+    SteeringMethod,
+    method_family,
+    method_needs,
+    method_reversible,
+)
 from steerlens.maps._samples import checked
 from steerlens.numerics import moments, principal_subspace
 
@@ -157,6 +165,12 @@ class InSequence:
         """Pairs if one of the methods needs them."""
         return "pairs" if any(method_needs(m) == "pairs" for m in self.methods) else "samples"
 
+    @property
+    def reversible(self) -> bool | None:
+        """No if one of the methods is not."""
+        each = [method_reversible(m) for m in self.methods]
+        return False if False in each else None if None in each else True
+
     def fit(self, source: Float[Tensor, "n d_model"], target: Float[Tensor, "m d_model"]) -> SequenceMap:
         """Fit each on the source as the ones before it moved it."""
         source, target = checked(source, target, at_least=1)
@@ -194,6 +208,11 @@ class InSubspace:
     def needs(self) -> Needs:
         """What the method needs."""
         return method_needs(self.method)
+
+    @property
+    def reversible(self) -> bool | None:
+        """Whether the method is."""
+        return method_reversible(self.method)
 
     def fit(self, source: Float[Tensor, "n d_model"], target: Float[Tensor, "m d_model"]) -> SubspaceMap:
         """Fit from rows.

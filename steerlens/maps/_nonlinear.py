@@ -1,6 +1,7 @@
-"""Learned nonlinear maps: a small network that transports one sample onto another."""
+"""Learned nonlinear maps: a small network that transports one sample onto another, or regresses differences."""
 
 import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -9,12 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from steerlens.errors import OptionError
-from steerlens.maps._base import Family, SteeringMap
-from steerlens.maps._compose import TwoWayMap, both_ways, check_rank, within_subspace
+from steerlens.errors import FitError, OptionError
+from steerlens.maps._base import Family, Needs, SteeringMap
+from steerlens.maps._compose import Scaling, TwoWayMap, both_ways, check_rank, within_subspace
 from steerlens.maps._samples import checked
 from steerlens.maps._training import Training, cut, some, train
 from steerlens.numerics import energy_distance
+
+HELD_OUT_ROWS = 700
+"""Most rows of each sample by which training stops: energy distance costs their square."""
 
 Weights = tuple[Float[Tensor, "_ _"], ...]
 Biases = tuple[Float[Tensor, " _"], ...]
@@ -46,8 +50,8 @@ class MLPMap(SteeringMap):
 class ResidualMLP:
     """A network trained so that the transported source cannot be told from the target.
 
-    It starts as `MeanShift` and learns what is left: in the whitened leading subspace, T(z) = z + Δ + f(z) minimises
-    the energy distance of T(source) to target plus ``transport_cost`` · E‖f‖²/r. Of the trained steps the one with the
+    It starts as `MeanShift` and learns what is left: in the leading subspace, T(z) = z + Δ + f(z) minimises the energy
+    distance of T(source) to target plus ``transport_cost`` · E‖f‖²/r. Of the trained steps the one with the
     smallest energy distance on held-out rows is kept, so that it stays near the mean shift where nothing more can be
     learned. Unpaired; energy distance is zero only for equal laws, so unlike affine maps it sees moments of every
     order.
@@ -56,6 +60,7 @@ class ResidualMLP:
         seed: Of the initial weights and the held-out rows.
         hidden: Widths of the hidden layers.
         rank: Dimensions of the subspace; None takes a fifth of the smaller sample, at most 32.
+        scaling: Units of its coordinates. "whitened" makes directions of small spread as loud as the others.
         transport_cost: Price of moving, which picks the map that moves least among those that match.
         training: Steps, rate, patience and batch; energy distance costs the square of the batch.
 
@@ -64,48 +69,159 @@ class ResidualMLP:
     """
 
     seed: int = 0
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: tuple[int, ...] = (128, 128)
     rank: int | None = None
+    scaling: Scaling = "even"
     transport_cost: float = 0.005
-    training: Training = Training()  # noqa: RUF009 - frozen
+    training: Training = Training(steps=800, learning_rate=3e-3, patience=300)  # noqa: RUF009 - frozen
 
     family: ClassVar[Family] = "nonlinear"
+    reversible: ClassVar[bool] = True
     assumes: ClassVar[str] = "enough rows to tell distributions apart; no moment is left out"
 
     def __post_init__(self) -> None:
         check_rank(self.rank)
         check_hidden(self.hidden)
-        if self.transport_cost < 0:
-            raise OptionError(f"transport_cost must not be negative, but got {self.transport_cost}.")
+        check_cost(self.transport_cost)
 
     def fit(self, source: Float[Tensor, "n d_model"], target: Float[Tensor, "m d_model"]) -> TwoWayMap:
         """Train both directions.
 
         Raises:
-            FitError: If a sample has fewer than 20 rows or does not vary.
+            FitError: If a sample has fewer than 20 rows, or all rows are equal.
         """
         source, target = checked(source, target, at_least=20)
         return both_ways(
-            lambda a, b: within_subspace(a, b, self._train, rank=self.rank, scaling="whitened"), source, target
+            lambda a, b: within_subspace(a, b, self._train, rank=self.rank, scaling=self.scaling), source, target
+        )
+
+    def _train(self, source: Tensor, target: Tensor) -> MLPMap:
+        shift = target.mean(dim=0) - source.mean(dim=0)
+        generator = torch.Generator().manual_seed(self.seed)
+        weights, biases = initial_network((source.shape[1], *self.hidden, source.shape[1]), generator)
+        curve = match_distributions(
+            lambda x: shift + network(x, weights, biases),
+            [*weights, *biases],
+            source,
+            target,
+            signal=Signal(self.transport_cost, self.training, self.seed),
+        )
+        return MLPMap(shift, weights, biases, curve)
+
+
+@final
+@dataclass(frozen=True)
+class PairedMLP:
+    """The network of `ResidualMLP`, trained to predict each pair's difference from its source row.
+
+    In the leading subspace, f minimises E‖d − Δ − f(z)‖² over pairs, with d their difference and Δ its mean: T(z) = z +
+    E[d | z]. It starts as `MeanShift`, and of the trained steps the one with the smallest loss on held-out pairs is
+    kept, so that it falls back to the mean shift where d does not depend on z. Being a conditional mean, it
+    averages over whatever z does not decide: unlike a transport, it need not reproduce the target's spread.
+
+    Args:
+        seed: Of the initial weights and the held-out pairs.
+        hidden: Widths of the hidden layers.
+        rank: Dimensions of the subspace; None takes a fifth of the pairs, at most 32.
+        scaling: Units of its coordinates, as in `ResidualMLP`.
+        training: Steps, rate, patience and batch.
+    """
+
+    seed: int = 0
+    hidden: tuple[int, ...] = (128, 128)
+    rank: int | None = None
+    scaling: Scaling = "even"
+    training: Training = Training(steps=800, learning_rate=3e-3)  # noqa: RUF009 - frozen
+
+    family: ClassVar[Family] = "nonlinear"
+    reversible: ClassVar[bool] = True
+    assumes: ClassVar[str] = "rows are pairs, and the difference of a pair can be told from its source row"
+    needs: ClassVar[Needs] = "pairs"
+
+    def __post_init__(self) -> None:
+        check_rank(self.rank)
+        check_hidden(self.hidden)
+
+    def fit(self, source: Float[Tensor, "n d_model"], target: Float[Tensor, "m d_model"]) -> TwoWayMap:
+        """Train both directions.
+
+        Raises:
+            FitError: If the samples are not equally long, have fewer than 20 rows, or all rows are equal.
+        """
+        source, target = checked(source, target, at_least=20)
+        if len(source) != len(target):
+            raise FitError(
+                f"PairedMLP needs rows that are pairs, but got {len(source)} source and {len(target)} target rows. "
+                "Use ResidualMLP for unpaired samples."
+            )
+        return both_ways(
+            lambda a, b: within_subspace(a, b, self._train, rank=self.rank, scaling=self.scaling), source, target
         )
 
     def _train(self, source: Tensor, target: Tensor) -> MLPMap:
         generator = torch.Generator().manual_seed(self.seed)
         shift = target.mean(dim=0) - source.mean(dim=0)
-        source_fit, source_held = cut(source, self.seed)
-        target_fit, target_held = cut(target, self.seed)
+        z_fit, z_held = cut(source, self.seed)
+        d_fit, d_held = cut(target - source - shift, self.seed)
         weights, biases = initial_network((source.shape[1], *self.hidden, source.shape[1]), generator)
 
         def loss() -> Tensor:
-            x, y = (some(rows, self.training.batch_size, generator) for rows in (source_fit, target_fit))
-            moved = network(x, weights, biases)
-            return energy_distance(x + shift + moved, y) + self.transport_cost * (moved**2).mean()
+            rows = torch.randperm(len(z_fit), generator=generator)[: self.training.batch_size]
+            return functional.mse_loss(network(z_fit[rows], weights, biases), d_fit[rows])
 
         def held_out() -> Tensor:
-            return energy_distance(source_held + shift + network(source_held, weights, biases), target_held)
+            return functional.mse_loss(network(z_held, weights, biases), d_held)
 
-        curve = train([*weights, *biases], loss, held_out, self.training)
-        return MLPMap(shift, weights, biases, curve)
+        return MLPMap(shift, weights, biases, train([*weights, *biases], loss, held_out, self.training))
+
+
+@final
+@dataclass(frozen=True)
+class Signal:
+    """What every learned unpaired map is trained on, so that such maps differ in their functions alone.
+
+    Args:
+        transport_cost: Price of moving otherwise than by the mean shift.
+        training: Steps, rate, patience and batch.
+        seed: Of batches and held-out rows.
+    """
+
+    transport_cost: float
+    training: Training
+    seed: int
+
+
+def match_distributions(
+    displacement: Callable[[Tensor], Tensor],
+    parameters: Sequence[Tensor],
+    source: Float[Tensor, "n rank"],
+    target: Float[Tensor, "m rank"],
+    *,
+    signal: Signal,
+) -> Float[Tensor, "look 2"]:
+    """Train ``parameters`` of a displacement until the moved source is distributed as the target.
+
+    The loss of a batch is its energy distance plus transport cost · E‖displacement − Δ‖²/r; the energy distance of
+    held-out rows decides which step is kept.
+
+    Returns:
+        The training curve.
+    """
+    generator = torch.Generator().manual_seed(signal.seed)
+    shift = target.mean(dim=0) - source.mean(dim=0)
+    source_fit, source_held = cut(source, signal.seed)
+    target_fit, target_held = cut(target, signal.seed)
+    source_held, target_held = source_held[:HELD_OUT_ROWS], target_held[:HELD_OUT_ROWS]
+
+    def loss() -> Tensor:
+        x, y = (some(rows, signal.training.batch_size, generator) for rows in (source_fit, target_fit))
+        moved = displacement(x)
+        return energy_distance(x + moved, y) + signal.transport_cost * ((moved - shift) ** 2).mean()
+
+    def held_out() -> Tensor:
+        return energy_distance(source_held + displacement(source_held), target_held)
+
+    return train(parameters, loss, held_out, signal.training)
 
 
 def network(x: Float[Tensor, "*batch d_in"], weights: Weights, biases: Biases) -> Float[Tensor, "*batch d_out"]:
@@ -132,3 +248,13 @@ def check_hidden(hidden: tuple[int, ...]) -> None:
     """
     if not hidden or min(hidden) < 1:
         raise OptionError(f"hidden needs at least one positive width, but got {hidden}.")
+
+
+def check_cost(transport_cost: float) -> None:
+    """Refuse a negative price.
+
+    Raises:
+        OptionError: If it is.
+    """
+    if transport_cost < 0:
+        raise OptionError(f"transport_cost must not be negative, but got {transport_cost}.")

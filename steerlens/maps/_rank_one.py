@@ -12,9 +12,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlens.errors import FitError, OptionError
-from steerlens.maps._base import Family, SteeringMap
+from steerlens.maps._base import Family, Needs, SteeringMap
+from steerlens.maps._directions import DirectionEstimator, MeanDifference
 from steerlens.maps._samples import checked
-from steerlens.numerics import Moments, moments, oas_intensity, psd_power, shrink, unit
+from steerlens.numerics import (
+    Moments,
+    Shrinkage,
+    check_shrinkage,
+    moments,
+    psd_power,
+    shrink,
+    shrinkage_intensity,
+    unit,
+)
 
 
 @final
@@ -103,19 +113,48 @@ class _FromMoments(abc.ABC):
 
 @final
 @dataclass(frozen=True)
-class DirectionalAblation(_FromMeans):
-    """Remove the direction of the mean difference, T(x) = x − r̂ r̂ᵀ x, r̂ = unit(mean(target) − mean(source)).
+class DirectionalAblation:
+    """Remove one direction, T(x) = x − r̂ r̂ᵀ x; by default r̂ = unit(mean(target) − mean(source)).
 
     It erases; it does not promote. It takes zero along r̂ for "concept absent", which is wrong wherever the
-    source mean is not zero there: then it moves the source by more than the concept. Strength 1 is idempotent.
+    source mean is not zero there: then it moves the source by more than the concept. Strength 1 is idempotent. The sign
+    of r̂ does not matter.
+
+    Args:
+        direction: Estimates r̂.
 
     References:
         arditi2024, equation 4.
     """
 
-    def _of(self, source: Float[Tensor, " d_model"], target: Float[Tensor, " d_model"]) -> RankOneMap:
-        r = unit(_difference(source, target))
-        return _everywhere(r, r, torch.zeros_like(r), 0.0)
+    direction: DirectionEstimator = MeanDifference()  # noqa: RUF009 - frozen
+
+    family: ClassVar[Family] = "affine"
+    reversible: ClassVar[bool] = False
+    assumes: ClassVar[str] = "one direction carries the concept, and zero along it means that it is absent"
+
+    @property
+    def needs(self) -> Needs:
+        """What the estimator needs."""
+        return self.direction.needs
+
+    def fit(self, source: Float[Tensor, "n d_model"], target: Float[Tensor, "m d_model"]) -> RankOneMap:
+        """Fit from rows.
+
+        Raises:
+            FitError: If the estimator finds no direction, as for the default where the means are equal.
+        """
+        return _removed(self.direction.direction(source, target))
+
+    def fit_moments(self, source: Moments, target: Moments) -> RankOneMap:
+        """The same map from streamed moments.
+
+        Raises:
+            FitError: If the means are equal, or the direction is another than the mean difference.
+        """
+        if not isinstance(self.direction, MeanDifference):
+            raise FitError(f"{self.direction} needs rows, but got moments. Use fit, with rows.")
+        return _removed(unit(_difference(source.mean, target.mean)))
 
 
 @final
@@ -130,6 +169,9 @@ class AffineConceptEditing(_FromMeans):
     References:
         marshall2024.
     """
+
+    reversible: ClassVar[bool] = True
+    assumes: ClassVar[str] = "one direction carries the concept, and every row should end at one place along it"
 
     def _of(self, source: Float[Tensor, " d_model"], target: Float[Tensor, " d_model"]) -> RankOneMap:
         difference = _difference(source, target)
@@ -149,6 +191,9 @@ class MeanMirror(_FromMeans):
         pham2024 (Householder pseudo-rotation), without its gate.
     """
 
+    reversible: ClassVar[bool] = True
+    assumes: ClassVar[str] = "the classes are mirror images of each other along the mean difference"
+
     def _of(self, source: Float[Tensor, " d_model"], target: Float[Tensor, " d_model"]) -> RankOneMap:
         n = unit(_difference(source, target))
         return _everywhere(n, 2 * n, (source + target) / 2, 0.0)
@@ -161,20 +206,24 @@ class ConceptErasure(_FromMoments):
 
     μ and Σ are mean and covariance of both samples together. Of all affine maps after which no linear classifier
     beats a constant on the data it was fitted on, it moves the data least. It erases; see `ConceptSetPoint` for the
-    map that promotes.
+    map that promotes. With P = I − Δaᵀ, PΣPᵀ = Σ − ΔΔᵀ/(ΔᵀΣ⁻¹Δ): the total variance never grows, so that a constraint
+    on it has nothing to do. Where the classes of the rows are known, `OracleErasure` moves them less.
 
     Args:
-        shrinkage: Of Σ towards a multiple of the identity, in [0, 1]; None takes the oracle-approximating one. At 0 a
-            singular Σ has its pseudo-inverse.
+        shrinkage: Of Σ towards a multiple of the identity, in [0, 1]; "oas" takes the oracle-approximating intensity,
+            "bodnar" the optimal linear one for large dimensions. At 0 a singular Σ has its pseudo-inverse.
 
     References:
-        belrose2023.
+        belrose2023; chen2010, bodnar2014 (shrinkage).
     """
 
-    shrinkage: float | None = None
+    shrinkage: Shrinkage = "oas"
+
+    reversible: ClassVar[bool] = False
+    assumes: ClassVar[str] = "the concept is what a linear classifier can tell, and it should be gone"
 
     def __post_init__(self) -> None:
-        _check_shrinkage(self.shrinkage)
+        check_shrinkage(self.shrinkage)
 
     def fit_moments(self, source: Moments, target: Moments) -> RankOneMap:
         """The same map from streamed moments."""
@@ -198,10 +247,13 @@ class ConceptSetPoint(_FromMoments):
         belrose2023 (for a, and the direction written).
     """
 
-    shrinkage: float | None = None
+    shrinkage: Shrinkage = "oas"
+
+    reversible: ClassVar[bool] = True
+    assumes: ClassVar[str] = "one linear reading carries the concept, and every row should end at one value of it"
 
     def __post_init__(self) -> None:
-        _check_shrinkage(self.shrinkage)
+        check_shrinkage(self.shrinkage)
 
     def fit_moments(self, source: Moments, target: Moments) -> RankOneMap:
         """The same map from streamed moments."""
@@ -226,12 +278,14 @@ class GatedSetPoint:
     """
 
     percentile: float = 0.5
-    shrinkage: float | None = None
+    shrinkage: Shrinkage = "oas"
 
     family: ClassVar[Family] = "nonlinear"
+    reversible: ClassVar[bool] = False
+    assumes: ClassVar[str] = "rows that score as the target does have the concept already"
 
     def __post_init__(self) -> None:
-        _check_shrinkage(self.shrinkage)
+        check_shrinkage(self.shrinkage)
         if not 0 < self.percentile < 1:
             raise OptionError(f"percentile must lie between 0 and 1, but got {self.percentile}.")
 
@@ -254,6 +308,10 @@ def _everywhere(a: Tensor, b: Tensor, origin: Tensor, set_point: float) -> RankO
     return RankOneMap(a, b, origin, level.clone(), always.clone())
 
 
+def _removed(r: Float[Tensor, " d_model"]) -> RankOneMap:
+    return _everywhere(r, r, torch.zeros_like(r), 0.0)
+
+
 def _difference(source: Float[Tensor, " d_model"], target: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
     difference = target - source
     if difference.norm() == 0:
@@ -262,7 +320,7 @@ def _difference(source: Float[Tensor, " d_model"], target: Float[Tensor, " d_mod
 
 
 def _whitened_read(
-    source: Moments, target: Moments, shrinkage: float | None
+    source: Moments, target: Moments, shrinkage: Shrinkage
 ) -> tuple[Float[Tensor, " d_model"], Float[Tensor, " d_model"]]:
     """a = Σ⁻¹Δ / (ΔᵀΣ⁻¹Δ) and Δ."""
     pooled = source.merge(target)
@@ -272,13 +330,8 @@ def _whitened_read(
 
 
 def _solve(
-    cov: Float[Tensor, "d_model d_model"], n: int, b: Float[Tensor, " d_model"], shrinkage: float | None
+    cov: Float[Tensor, "d_model d_model"], n: int, b: Float[Tensor, " d_model"], shrinkage: Shrinkage
 ) -> Float[Tensor, " d_model"]:
-    intensity = oas_intensity(cov, n) if shrinkage is None else shrinkage
+    intensity = shrinkage_intensity(cov, n, shrinkage)
     solved: Tensor = torch.linalg.solve(shrink(cov, intensity), b) if intensity > 0 else psd_power(cov, -1.0) @ b
     return solved
-
-
-def _check_shrinkage(shrinkage: float | None) -> None:
-    if shrinkage is not None and not 0 <= shrinkage <= 1:
-        raise OptionError(f"shrinkage must be between 0 and 1, but got {shrinkage}.")

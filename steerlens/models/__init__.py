@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from steerlens.models._frames import FrameWatch, TokenFrame
     from steerlens.models._lens_model import LensModel
     from steerlens.models._passes import Layout, UnsteeredTrees, resume_trees, run_trees, tree_obstacle
+    from steerlens.models._planted_tasks import PlantedContrast, PlantedExample, PlantedTask, planted_task
     from steerlens.models._sources import load_model
     from steerlens.models._tiny import random_model, tiny_config, tiny_model, tiny_tokenizer
     from steerlens.models._tokens import PaddingSide, TokenBatch
@@ -29,6 +30,7 @@ _HOME = {
     "_frames": ("FrameWatch", "TokenFrame"),
     "_lens_model": ("LensModel",),
     "_passes": ("Layout", "UnsteeredTrees", "resume_trees", "run_trees", "tree_obstacle"),
+    "_planted_tasks": ("PlantedContrast", "PlantedExample", "PlantedTask", "planted_task"),
     "_sources": ("load_model",),
     "_tiny": ("random_model", "tiny_config", "tiny_model", "tiny_tokenizer"),
     "_tokens": ("PaddingSide", "TokenBatch"),
@@ -43,6 +45,9 @@ __all__ = [
     "LensModel",
     "ModelDescription",
     "PaddingSide",
+    "PlantedContrast",
+    "PlantedExample",
+    "PlantedTask",
     "TokenBatch",
     "TokenFrame",
     "TokenTree",
@@ -55,6 +60,7 @@ __all__ = [
     "is_out_of_memory",
     "load_model",
     "model_catalogue",
+    "planted_task",
     "random_model",
     "resume_trees",
     "run_trees",

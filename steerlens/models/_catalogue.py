@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import final
 
 from steerlens.models._memory import ITEM_BYTES, free_bytes, gigabytes, needed_bytes
-from steerlens.models._names import DEMO_NAME, TINY_NAMES
+from steerlens.models._names import DEMO_NAME, PLANTED_NAMES, TINY_NAMES
 from steerlens.models._published import PUBLISHED
 
 _TINY_PARAMETERS = {"tiny-gpt2": 152_352, "tiny-llama": 109_488}
+_PLANTED_PARAMETERS = 96_064
 
 
 @final
@@ -51,7 +52,8 @@ class CatalogueRow:
 def model_catalogue() -> tuple[CatalogueRow, ...]:
     """Our own models, GPT-2 and Llama. Others of the hub that TransformerLens adapts load as well."""
     tiny = [CatalogueRow(name, "seeded, in memory", _TINY_PARAMETERS[name], True) for name in TINY_NAMES]
-    return (*tiny, *(_row(name) for name in PUBLISHED))
+    planted = [CatalogueRow(name, "trained here, in seconds", _PLANTED_PARAMETERS, True) for name in PLANTED_NAMES]
+    return (*tiny, *planted, *(_row(name) for name in PUBLISHED))
 
 
 def _row(name: str) -> CatalogueRow:

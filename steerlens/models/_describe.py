@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from steerlens.errors import ModelError, OptionError, UnknownNameError
 from steerlens.models._memory import ITEM_BYTES, free_bytes, gigabytes, needed_bytes
-from steerlens.models._names import TINY_NAMES, hub_name, looks_like_path, suggestions
+from steerlens.models._names import PLANTED_NAMES, TINY_NAMES, hub_name, looks_like_path, suggestions
 from steerlens.models._published import PUBLISHED
 
 if TYPE_CHECKING:
@@ -103,11 +103,13 @@ def describe(source: str | Path) -> ModelDescription:
 def _configuration(name: str) -> "PretrainedConfig":
     import transformers
 
-    from steerlens.models import _tiny
+    from steerlens.models import _planted, _tiny
 
     path = Path(name).expanduser()
     if name in TINY_NAMES:
         return _tiny.tiny_config(name.removeprefix("tiny-"))
+    if name in PLANTED_NAMES:
+        return _planted.planted_config()
     if path.exists():
         return _read_configuration(name, path)
     if looks_like_path(name):

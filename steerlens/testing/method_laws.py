@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from steerlens.errors import FitError
-from steerlens.maps import SteeringMap, SteeringMethod
+from steerlens.maps import SteeringMap, SteeringMethod, method_reversible
 from steerlens.testing.samples import Samples, gaussian_samples
 
 
@@ -32,6 +32,9 @@ class MethodLaws:
 
     def test_fitting_gives_a_map(self, method: SteeringMethod, samples: Samples) -> None:
         assert isinstance(method.fit(*samples), SteeringMap)
+
+    def test_it_is_reversible_as_it_says(self, method: SteeringMethod, samples: Samples) -> None:
+        assert method_reversible(method) in (None, method.fit(*samples).reverse is not None)
 
     def test_fitting_twice_gives_the_same_map(self, method: SteeringMethod, samples: Samples, rows: Tensor) -> None:
         assert torch.equal(method.fit(*samples)(rows), method.fit(*samples)(rows))

@@ -10,7 +10,8 @@ import pytest
 
 from steerlens.cli import main
 from steerlens.errors import ModelError
-from steerlens.interventions import Invariant, ModelReport
+from steerlens.interventions import OUTPUT_METHODS, Invariant, ModelReport
+from steerlens.maps import METHODS
 
 QUICK = {
     "--model": "tiny-llama", "--concept": "sentiment", "--layers": "1,2", "--maps": "MeanShift,GaussianTransport",
@@ -68,6 +69,31 @@ def test_lists_name_what_there_is(run: Run, command: str, expected: str):
     ran = run(command)
     assert (ran.code, ran.err) == (0, "")
     assert expected in ran.out
+
+
+def test_maps_says_of_every_method_what_it_needs_and_where_it_comes_from(run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    ran = run("maps")
+    lines = {line.split()[1].rstrip("*"): line for line in ran.out.splitlines() if line.startswith("│")}
+    assert {type(m).__name__ for m in (*METHODS, *OUTPUT_METHODS)} <= set(lines)
+    for name, cells in (
+        ("Procrustes", ("affine", "pairs", "yes", "schonemann1966")),
+        ("ConceptErasure", ("affine", "samples", "no", "belrose2023")),
+        ("PreferenceShift", ("additive", "model", "yes", "cao2024")),
+    ):
+        for cell in cells:
+            assert cell in lines[name], lines[name]
+
+
+def test_maps_are_tried_on_planted_geometry(run: Run):
+    ran = run("maps", "--planted", "--maps", "MeanShift,GaussianTransport", "--rows", "100")
+    assert ran.code == 0, ran.err
+    for word in ("xor2", "ring6", "identity", "true map", "MeanShift", "GaussianTransport", "P(target)", "Energy"):
+        assert word in ran.out, word
+
+
+def test_a_method_of_the_output_has_no_planted_geometry(run: Run):
+    assert_refused(run("maps", "--planted", "--maps", "PreferenceShift"), "PreferenceShift")
 
 
 def test_a_model_is_described_without_its_weights(run: Run):

@@ -29,8 +29,8 @@ def test_the_readme_s_example_runs():
 
 
 @pytest.mark.slow
-def test_the_custom_map_runs():
-    assert "Comparison" in run("examples/custom_map.py")
+def test_the_example_map_runs():
+    assert "Comparison" in run("examples/my_map.py")
 
 
 @pytest.mark.real

@@ -6,19 +6,17 @@ from typing import final
 import pytest
 import torch
 from jaxtyping import Float
+from shipped_methods import SHIPPED
 from torch import Tensor
 
 from steerlens.maps import (
-    METHODS,
     DirectionalAblation,
     GaussianTransport,
     InSequence,
     InSubspace,
     MeanShift,
-    ResidualMLP,
     SteeringMap,
     SteeringMethod,
-    Training,
     random_direction,
 )
 from steerlens.testing import MapLaws, MethodLaws, Samples
@@ -45,12 +43,11 @@ class Halved:
         return HalvedMap(target.mean(dim=0))
 
 
-SHIPPED = [ResidualMLP(training=Training(steps=60)) if isinstance(m, ResidualMLP) else m for m in METHODS]
 COMPOSED = [
     InSequence((MeanShift(), GaussianTransport())),
     InSequence((DirectionalAblation(), MeanShift())),
     InSubspace(GaussianTransport(), rank=5),
-    InSubspace(InSequence((MeanShift(), DirectionalAblation())), rank=3, scaling="whitened"),
+    InSubspace(InSequence((DirectionalAblation(), MeanShift())), rank=3, scaling="whitened"),
 ]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from steerlens.errors import ModelError, OptionError, UnknownNameError
 from steerlens.models import describe, load_model, model_catalogue, tiny_config
+from steerlens.models._names import PLANTED_NAMES
 from steerlens.models._published import PUBLISHED
 
 
@@ -26,7 +27,7 @@ def test_the_catalogue_tells_the_truth(row: object) -> None:
     assert describe(row.name).n_parameters == row.n_parameters  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", ["tiny-gpt2", "tiny-llama"])
+@pytest.mark.parametrize("name", ["tiny-gpt2", "tiny-llama", "planted-xor"])
 def test_the_description_is_that_of_the_loaded_model(name: str) -> None:
     told, model = describe(name), load_model(name)
     assert told.n_parameters == model.n_parameters
@@ -70,7 +71,7 @@ def test_what_cannot_be_described_is_reported(tmp_path: Path) -> None:
 
 def test_the_catalogue_has_a_row_of_text_for_every_model() -> None:
     rows = model_catalogue()
-    assert {row.name for row in rows} == {"tiny-gpt2", "tiny-llama", *PUBLISHED}
+    assert {row.name for row in rows} == {"tiny-gpt2", "tiny-llama", *PLANTED_NAMES, *PUBLISHED}
     xl = next(row for row in rows if row.name == "gpt2-xl")
     assert xl.cells[:5] == ("gpt2-xl", "Hugging Face hub", "1,557,611,200", "6.23 GB", "3.12 GB")
     assert rows[0].loads_here == "yes"
