@@ -18,9 +18,7 @@ from timing import Ratio, interleaved, save, seconds
 from torch.testing import assert_close
 
 import steerlens as sl
-from steerlens.maps import DirectionalAblation, GaussianTransport
 from steerlens.models import TokenBatch, load_model, random_model, tiny_tokenizer
-from steerlens.testing import gaussian_samples
 
 TEXT = "The first thing that anyone noticed about the harbour was how quiet it had become since the ferries stopped. "
 
@@ -158,14 +156,6 @@ def _generate(bench: Bench, batch: TokenBatch) -> None:
     )
 
 
-def fits() -> Iterator[Ratio]:
-    """Closed-form fits at the width of GPT-2 XL: two seconds over the time taken."""
-    source, target = gaussian_samples(n=2000, width=1600)
-    for method in (DirectionalAblation(), GaussianTransport()):
-        values = [2.0 / seconds(lambda m=method: m.fit(source, target)) for _ in range(3)]
-        yield Ratio.of(f"{type(method).__name__} fitted at width 1600: 2 s / time", values, 1.0)
-
-
 def imports() -> Iterator[Ratio]:
     """`import steerlens` in a new process, less the start of Python: 0.2 s over the time taken."""
 
@@ -186,7 +176,7 @@ def main(names: list[str]) -> None:
         print(f"\n{bench.model!r}", flush=True)
         found: list[Ratio] = []
         parts = [extraction(bench), sweeps(bench), generation(bench)]
-        parts += [fits(), imports()] if name == "demo" else []
+        parts += [imports()] if name == "demo" else []
         for part in parts:
             for ratio in part:
                 print(ratio, flush=True)

@@ -80,6 +80,7 @@ def dimension_facts(seed: int, n: int = 1500) -> Iterator[Row]:
         x[:, :d] /= np.linalg.norm(x[:, :d], axis=1, keepdims=True)
         yield f"TwoNN of a unit {name}", clean, _two_nn(x), "0.1", n
         yield f"TwoNN of a unit {name} with noise 0.01", noisy, _two_nn(x + 0.01 * rng.normal(size=x.shape)), "x1.5", n
+        yield f"TwoNN of a unit {name} with noise 0.05", 28.5, _two_nn(x + 0.05 * rng.normal(size=x.shape)), "x1.5", n
 
 
 def _two_nn(x: Array) -> float:
@@ -92,8 +93,11 @@ def shape_facts(seed: int, n: int = 4000) -> Iterator[Row]:
     rng = np.random.default_rng(seed)
     angle = 2 * np.pi * rng.random(n)
     first = rng.random(n) < 0.5
+    around = 2 * np.pi * rng.integers(0, 7, size=n) / 7
+    seven = np.stack([np.cos(around), np.sin(around)], 1) + 0.1 * rng.normal(size=(n, 2))
     clouds = {
         "ring": (np.stack([np.cos(angle), np.sin(angle)], 1), 0.23, 1.48),
+        "seven clusters on a ring": (seven, 0.23, 1.18),
         "Gaussian": (rng.normal(size=(n, 2)), 0.09, 0.01),
         "uniform": (rng.random((n, 2)) - 0.5, 0.11, 0.01),
         "two axes": (np.stack([first, ~first], 1) * rng.normal(size=(n, 2)), 0.54, 0.33),

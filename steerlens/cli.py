@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 DEMO_LAYERS = "16,20,24"
 DEMO_STRENGTHS = "-1,0,1,2,4"
 DEMO_NEUTRAL = 24
+PLANTED_MAPS = "MeanShift,DirectionalAblation,GaussianTransport,FlowMatching,ResidualMLP,ClassifierGradient"
 DEMO_PROMPTS = ("The film was", "I went to the new restaurant and", "My honest opinion of this hotel:")
 
 app = typer.Typer(
@@ -182,8 +183,10 @@ def maps(
     planted: Annotated[
         bool, typer.Option("--planted", help="Try them on planted geometry with known answers, instead of listing.")
     ] = False,
-    names: Annotated[str, typer.Option("--maps", help="Which, separated by commas; with --planted only.")] = "all",
-    rows: Annotated[int, typer.Option("--rows", min=50, help="Rows of each class; with --planted only.")] = 1000,
+    names: Annotated[
+        str, typer.Option("--maps", help="Which to try, comma-separated; `all` for every one, which takes minutes.")
+    ] = PLANTED_MAPS,
+    rows: Annotated[int, typer.Option("--rows", min=50, help="Rows of each class to fit on.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the planted data.")] = 0,
 ) -> None:
     """List the steering methods, or try them on planted geometry."""

@@ -284,7 +284,7 @@ def _floor(z: Float[Tensor, "n rank"], seed: int) -> float:
 
 def _block(frame: pd.DataFrame, label: str, column: str, decimals: int, title: str) -> str:
     """One number of every row and plant as text, plants as columns; a dash for what is missing."""
-    plants = list(dict.fromkeys(zip(frame["plant"], frame["order"], strict=True)))
+    plants = list(frame.drop_duplicates("plant")[["plant", "order"]].itertuples(index=False, name=None))
     names = list(dict.fromkeys(frame[label]))
     width = max(len(str(x)) for x in (*names, "order"))
     columns = [max(len(plant), decimals + 3) + 2 for plant, _ in plants]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import steerlens
+from steerlens.interventions import all_summaries
 
 ROOT = Path(__file__).parents[2]
 QUIET = os.environ | {"HF_HUB_OFFLINE": "1", "STEERLENS_PROGRESS": "0"}
@@ -31,6 +32,26 @@ def test_the_readme_s_example_runs():
 @pytest.mark.slow
 def test_the_example_map_runs():
     assert "Comparison" in run("examples/my_map.py")
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_a_rotation_advances_the_day_and_no_translation_does():
+    """On the real model, at one block; the example has three, and the months."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    import next_day
+
+    found = next_day.advanced(steerlens.load_model("smollm2-135m-instruct"), "weekdays", 6)
+    paired = [found.pop(name) for name in ("Procrustes", "PairedRidge")]
+    assert min(e.low for e in paired) > 0.65
+    assert max(e.high for e in found.values()) < 0.55
+    assert {"unsteered", "MeanShift", "Monday to Tuesday", "random 0"} <= set(found)
+
+
+def test_every_method_is_in_the_table_of_the_docs():
+    page = (ROOT / "docs" / "maps.md").read_text("utf-8")
+    for m in all_summaries():
+        assert f"| `{m.name}` | {m.family} | {m.needs} | {m.reverse} | {m.assumes} |" in page, m.name
 
 
 @pytest.mark.real

@@ -102,3 +102,46 @@ def test_what_the_ordinary_case_gives_is_a_map(method: SteeringMethod):
     """The control: the cases above fail because of the data."""
     source, target = gaussian_samples()
     assert (method.fit(source, target)(source) - source).norm() > 0
+
+
+LEAST_ROWS = {
+    "GaussianTransport": 10, "ODESteering": 10, "Procrustes": 3, "PairedRidge": 3, "LowRankAffine": 20,
+    "ClassifierGradient": 20, "StrengthGate": 20, "RandomFeatureMap": 20, "BarycentricTransport": 20, "PairedMLP": 20,
+    "FlowMatching": 20, "ResidualMLP": 20,
+}  # fmt: skip
+"""As docs/maps.md has it; all others fit two rows."""
+
+MOVE_NOTHING = {
+    "MeanShift", "OracleErasure", "DiagonalTransport", "LinearAcT", "GaussianTransport", "Procrustes", "PairedRidge",
+    "LowRankAffine", "SpectralEditing", "RandomFeatureMap", "BarycentricTransport", "PairedMLP", "FlowMatching",
+    "ResidualMLP",
+}  # fmt: skip
+"""On identical classes. Conceptors have no such difference to find, and all others refuse."""
+
+
+def test_too_few_rows_are_refused_with_the_number_that_is_needed(method: SteeringMethod):
+    least = LEAST_ROWS.get(type(method).__name__, 2)
+    assert not isinstance(fit_or_refusal(method, *gaussian_samples(n=least)), str)
+    refusal = fit_or_refusal(method, *gaussian_samples(n=least - 1))
+    if least > 2:
+        assert isinstance(refusal, str)
+        assert f"at least {least} rows" in refusal
+
+
+def test_identical_classes_are_left_alone_or_refused(method: SteeringMethod):
+    source, target = identical_classes()
+    fitted = fit_or_refusal(method, source, target)
+    name = type(method).__name__
+    if name in MOVE_NOTHING:
+        assert not isinstance(fitted, str)
+        assert (fitted(source) - source).norm() < 1e-9 * source.norm()
+    else:
+        assert isinstance(fitted, str) or name == "ConceptorSteering"
+
+
+def test_all_rows_equal_leave_the_mean_to_move(method: SteeringMethod):
+    """Nothing varies within a class: what is fitted leads from one point towards the other, or says why not."""
+    source, target = rows_all_equal()
+    fitted = fit_or_refusal(method, source, target)
+    assert not isinstance(fitted, str)
+    assert torch.isfinite(fitted(source)).all()

@@ -128,7 +128,7 @@ def test_more_dimensions_than_rows_still_fit():
     assert_close(moments(fitted(source)).mean, target.mean(dim=0))
 
 
-def test_parity_defeats_affine_maps_and_not_the_network():
+def test_parity_defeats_maps_fitted_on_moments_and_not_the_network():
     source, target = parity(-1, 400, 0), parity(1, 400, 1)
     held_source, held_target = parity(-1, 400, 2), parity(1, 400, 3)
     before = energy_distance(held_source, held_target)

@@ -1,12 +1,9 @@
 """Planted models: trained from a recipe to a known task, on which it is known what steering must do."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import final
 
 import pytest
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from steerlens.activations import Site, extract, planted_concept
@@ -14,7 +11,7 @@ from steerlens.concepts import ConceptDataset
 from steerlens.errors import ModelError, UnknownNameError
 from steerlens.evaluation import score_questions
 from steerlens.interventions import Intervention, PreferenceShift
-from steerlens.maps import AdditiveMap, GaussianTransport, MeanShift, SteeringMap, Training
+from steerlens.maps import AdditiveMap, GaussianTransport, MeanShift, PairedRidge, SteeringMap, Training
 from steerlens.models import LensModel, _planted, load_model, planted_task
 from steerlens.models._names import PLANTED_NAMES
 
@@ -31,27 +28,6 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def models() -> dict[str, LensModel]:
     return {name: load_model(name) for name in PLANTED_NAMES}
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Paired(SteeringMap):
-    """x + (x − c) A + b by ridge regression of the paired differences: what a translation is not, context-dependent."""
-
-    c: Float[Tensor, " d_model"]
-    A: Float[Tensor, "d_model d_model"]
-    b: Float[Tensor, " d_model"]
-
-    def displacement(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        return (x - self.c.to(x)) @ self.A.to(x) + self.b.to(x)
-
-
-def paired(x: Tensor, y: Tensor) -> Paired:
-    x, d = x.double(), y.double() - x.double()
-    centred = x - x.mean(0)
-    ridge = 1e-3 * centred.square().mean() * torch.eye(x.shape[1], dtype=torch.float64)
-    A = torch.linalg.solve(centred.T @ centred / len(x) + ridge, centred.T @ (d - d.mean(0)) / len(x))
-    return Paired(x.mean(0), A, d.mean(0))
 
 
 def fitted_on(model: LensModel, pairs: ConceptDataset) -> tuple[Tensor, Tensor, list[str]]:
@@ -129,7 +105,7 @@ def test_on_the_xor_task_the_shift_of_one_context_helps_it_and_hurts_the_other(m
         assert flipped == 0
         assert change.abs().max() < 0.1
     # It exchanges the sizes, and so carries the positive prompts back.
-    flipped, change = outcome(model, test, paired(x, y))
+    flipped, change = outcome(model, test, PairedRidge().fit(x, y))
     assert flipped > 0.95
     assert (change[:, 1] > 1).all()
     assert (change[:, 0] < -1).all()
@@ -161,7 +137,7 @@ def test_on_the_cyclic_task_every_translation_fails_and_a_paired_map_advances_th
         assert outcome(model, test, AdditiveMap((y - x)[of_day].mean(0)))[0] < 0.5
     trained = PreferenceShift(training=SHORT).fit_output(model, fit, ENTRY)
     assert outcome(model, test, trained)[0] < 0.2
-    assert outcome(model, test, paired(x, y))[0] > 0.95
+    assert outcome(model, test, PairedRidge().fit(x, y))[0] > 0.95
 
 
 @pytest.fixture
