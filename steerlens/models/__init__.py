@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from steerlens.models._lens_model import LensModel
     from steerlens.models._passes import Layout, UnsteeredTrees, resume_trees, run_trees, tree_obstacle
     from steerlens.models._planted_tasks import PlantedContrast, PlantedExample, PlantedTask, planted_task
+    from steerlens.models._readout import Readout, lens_logits, logit_lens
     from steerlens.models._sources import load_model
     from steerlens.models._tiny import random_model, tiny_config, tiny_model, tiny_tokenizer
     from steerlens.models._tokens import PaddingSide, TokenBatch
@@ -31,6 +32,7 @@ _HOME = {
     "_lens_model": ("LensModel",),
     "_passes": ("Layout", "UnsteeredTrees", "resume_trees", "run_trees", "tree_obstacle"),
     "_planted_tasks": ("PlantedContrast", "PlantedExample", "PlantedTask", "planted_task"),
+    "_readout": ("Readout", "lens_logits", "logit_lens"),
     "_sources": ("load_model",),
     "_tiny": ("random_model", "tiny_config", "tiny_model", "tiny_tokenizer"),
     "_tokens": ("PaddingSide", "TokenBatch"),
@@ -48,6 +50,7 @@ __all__ = [
     "PlantedContrast",
     "PlantedExample",
     "PlantedTask",
+    "Readout",
     "TokenBatch",
     "TokenFrame",
     "TokenTree",
@@ -58,7 +61,9 @@ __all__ = [
     "columns_that_fit",
     "describe",
     "is_out_of_memory",
+    "lens_logits",
     "load_model",
+    "logit_lens",
     "model_catalogue",
     "planted_task",
     "random_model",

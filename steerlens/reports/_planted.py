@@ -23,6 +23,9 @@ from steerlens.reports._palette import INK, MUTED, PAPER, RULE, family_colour
 
 Points = npt.NDArray[np.float64]
 
+LEAST_WAY = 0.05
+"""Where the identity is nearer to the goal than this, shades are shares of this: there is nothing to do."""
+
 ROWS_SHOWN = 400
 """Rows drawn of each cloud."""
 
@@ -184,8 +187,8 @@ def prepare_planted_grids(table: PlantedTable) -> tuple[PlantedGrid, PlantedGrid
     p, energy, floor = square("p_target"), square("energy"), square("energy_floor")
     true = p.loc["true map"]
     start = energy.loc["identity"]
-    p_shade = ((true - p) / (true - p.loc["identity"]).clip(lower=1e-9)).clip(0, 1)
-    energy_shade = (energy / start.clip(lower=1e-9)).clip(0, 1)
+    p_shade = ((true - p) / (true - p.loc["identity"]).clip(lower=LEAST_WAY)).clip(0, 1)
+    energy_shade = (energy / start.clip(lower=LEAST_WAY)).clip(0, 1)
     return (
         PlantedGrid("P(target) of an independent judge", p, p_shade, p >= true - 0.05),
         PlantedGrid("energy distance to the target", energy, energy_shade, square("energy_low") <= floor),
