@@ -1,7 +1,7 @@
 """The logit lens: what the final norm and the unembedding make of a vector of the residual stream."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float, Int
@@ -64,8 +64,10 @@ def lens_logits(
 
     `logit_lens` looks at all tokens, which is dear in training.
     """
-    bridge = model.bridge
+    bridge: Any = model.bridge
     where = ids.to(model.device)
     normed = bridge.ln_final(vectors.to(model.device, model.dtype)[None])[0]
-    logits = normed @ bridge.W_U[:, where]
-    return logits if bridge.b_U is None else logits + bridge.b_U[where]
+    logits: Tensor = normed @ bridge.W_U[:, where]
+    if bridge.b_U is not None:
+        logits = logits + bridge.b_U[where]
+    return logits
