@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         extract_moments,
     )
     from steerlens.concepts import ConceptDataset, ContrastivePair, load_concept
-    from steerlens.evaluation import Comparison, ContinuationScores, compare, score_continuations
+    from steerlens.evaluation import Comparison, ContinuationScores, Geometry, compare, geometry, score_continuations
     from steerlens.interventions import Intervention, generate, grid, steer
     from steerlens.maps import SteeringMap, SteeringMethod, load_map, save_map
     from steerlens.models import LensModel, describe, load_model
@@ -42,7 +42,7 @@ _HOME = {
         "SpanTokens", "TokenSelector", "extract", "extract_moments",
     ),
     "concepts": ("ConceptDataset", "ContrastivePair", "load_concept"),
-    "evaluation": ("Comparison", "ContinuationScores", "compare", "score_continuations"),
+    "evaluation": ("Comparison", "ContinuationScores", "Geometry", "compare", "geometry", "score_continuations"),
     "interventions": ("Intervention", "generate", "grid", "steer"),
     "maps": ("SteeringMap", "SteeringMethod", "load_map", "save_map"),
     "models": ("LensModel", "describe", "load_model"),
@@ -61,6 +61,7 @@ __all__ = [
     "ContrastivePair",
     "Estimate",
     "FromIndex",
+    "Geometry",
     "Intervention",
     "LastToken",
     "LensModel",
@@ -75,6 +76,7 @@ __all__ = [
     "extract",
     "extract_moments",
     "generate",
+    "geometry",
     "grid",
     "load_concept",
     "load_map",

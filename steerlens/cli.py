@@ -125,6 +125,37 @@ def compare(
 
 
 @app.command()
+def geometry(
+    model: ModelName,
+    concept: ConceptName,
+    layers: Layers = "all",
+    out: Out = Path("steerlens-geometry"),
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    seed: Seed = 0,
+    max_pairs: Annotated[int, typer.Option("--max-pairs", min=0, help="Use at most this many pairs; 0 for all.")] = 0,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="The control: the same architecture, weights drawn anew.")
+    ] = False,
+) -> None:
+    """Probe a concept layer by layer: which functions read it, and which rung of the ladder it asks for."""
+    from steerlens.concepts import load_concept
+    from steerlens.evaluation import geometry as probe_layers
+    from steerlens.models import load_model, random_twin
+    from steerlens.reports import write_geometry
+
+    numbers = None if layers == "all" else _whole_numbers(layers, "--layers")
+    pairs = load_concept(concept)
+    pairs = pairs[:max_pairs] if max_pairs else pairs
+    _check_folder(out)
+    lens = load_model(model, dtype=dtype, device=device)
+    lens = random_twin(lens, seed=seed) if random_weights else lens
+    found = probe_layers(lens, pairs, _sites(numbers, lens), seed=seed)
+    print(found)
+    _say(write_geometry(found, out, command=_command()))
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder written by `steerlens demo` or `steerlens compare`.")],
 ) -> None:

@@ -1,5 +1,6 @@
 """Scores become estimates of effect, reliability and cost."""
 
+from steerlens.evaluation._alignment import ALIGNMENT_COLUMNS, OutputAlignment, output_alignment
 from steerlens.evaluation._compare import (
     KL_BUDGET,
     STRENGTHS,
@@ -10,6 +11,8 @@ from steerlens.evaluation._compare import (
     run_comparison,
 )
 from steerlens.evaluation._comparison import Comparison, Generation, Provenance
+from steerlens.evaluation._geometry import GEOMETRY_COLUMNS, Geometry, LayerGeometry, geometry
+from steerlens.evaluation._geometry_reading import LayerReading
 from steerlens.evaluation._judges import leace_then_mlp
 from steerlens.evaluation._measure import Arm, Measured, measure
 from steerlens.evaluation._neutral import neutral_texts
@@ -23,6 +26,7 @@ from steerlens.evaluation._reliability import (
     contrast,
     steerability,
 )
+from steerlens.evaluation._rings import Ring
 from steerlens.evaluation._scores import (
     UNSTEERED,
     ContinuationScores,
@@ -32,12 +36,16 @@ from steerlens.evaluation._scores import (
     score_neutral,
     score_questions,
 )
+from steerlens.evaluation._transfer import TRANSFER_COLUMNS, Transfer, transfer
 
 __all__ = [
+    "ALIGNMENT_COLUMNS",
+    "GEOMETRY_COLUMNS",
     "JUDGE_COLUMNS",
     "KL_BUDGET",
     "PLANTED_COLUMNS",
     "STRENGTHS",
+    "TRANSFER_COLUMNS",
     "UNSTEERED",
     "AntiSteerable",
     "Arm",
@@ -48,25 +56,34 @@ __all__ = [
     "DoseCurve",
     "FittedMaps",
     "Generation",
+    "Geometry",
+    "LayerGeometry",
+    "LayerReading",
     "Measured",
     "NeutralScores",
     "NextLayerConsistency",
+    "OutputAlignment",
     "PlantedFit",
     "PlantedTable",
     "Provenance",
     "QuestionScores",
+    "Ring",
+    "Transfer",
     "anti_steerable",
     "compare",
     "contrast",
     "fit_maps",
+    "geometry",
     "leace_then_mlp",
     "measure",
     "neutral_texts",
     "next_layer_consistency",
+    "output_alignment",
     "planted_table",
     "run_comparison",
     "score_continuations",
     "score_neutral",
     "score_questions",
     "steerability",
+    "transfer",
 ]

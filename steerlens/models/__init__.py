@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from steerlens.models._tiny import random_model, tiny_config, tiny_model, tiny_tokenizer
     from steerlens.models._tokens import PaddingSide, TokenBatch
     from steerlens.models._trees import TokenTree, TreeBatch, TreeTargets
+    from steerlens.models._twin import random_twin
 
 _HOME = {
     "_cache": ("cache_home",),
@@ -35,6 +36,7 @@ _HOME = {
     "_readout": ("Readout", "lens_logits", "logit_lens"),
     "_sources": ("load_model",),
     "_tiny": ("random_model", "tiny_config", "tiny_model", "tiny_tokenizer"),
+    "_twin": ("random_twin",),
     "_tokens": ("PaddingSide", "TokenBatch"),
     "_trees": ("TokenTree", "TreeBatch", "TreeTargets"),
 }
@@ -67,6 +69,7 @@ __all__ = [
     "model_catalogue",
     "planted_task",
     "random_model",
+    "random_twin",
     "resume_trees",
     "run_trees",
     "tiny_config",

@@ -64,3 +64,20 @@ class LabelledRows:
     def labels(self) -> npt.NDArray[np.int64]:
         """The labels as scikit-learn takes them."""
         return self.y.cpu().numpy()
+
+    def take(self, rows: Int[Tensor, " m"] | Sequence[int] | npt.NDArray[np.int64]) -> "LabelledRows":
+        """Some of the rows, in the order given.
+
+        Raises:
+            ActivationError: If they are of one class.
+        """
+        index = torch.as_tensor(rows, dtype=torch.long)
+        return LabelledRows(self.x[index], self.y[index], tuple(self.groups[i] for i in index.tolist()))
+
+    def relabelled(self, y: Int[Tensor, " n"] | npt.NDArray[np.int64]) -> "LabelledRows":
+        """The same rows with other labels.
+
+        Raises:
+            ActivationError: If the labels are not 0 and 1, one for each row.
+        """
+        return LabelledRows(self.x, torch.as_tensor(y, dtype=torch.long), self.groups)

@@ -14,6 +14,15 @@ from steerlens.reports._contrasts import (
 )
 from steerlens.reports._figures import draw_comparison
 from steerlens.reports._frontier import Frontier, Frontiers, draw_effect_against_kl, prepare_effect_against_kl
+from steerlens.reports._geometry import (
+    GeometryLine,
+    GeometryProfile,
+    draw_geometry,
+    draw_geometry_profile,
+    draw_ring,
+    prepare_geometry_profiles,
+)
+from steerlens.reports._geometry_page import write_geometry
 from steerlens.reports._layers import LayerProfile, LayerProfiles, draw_layer_profiles, prepare_layer_profiles
 from steerlens.reports._page import write_report
 from steerlens.reports._planted import (
@@ -40,6 +49,7 @@ from steerlens.reports._steerability import (
     prepare_steerability,
 )
 from steerlens.reports._tables import comparison_html
+from steerlens.reports._transfer import draw_transfer
 
 __all__ = [
     "Answer",
@@ -48,6 +58,8 @@ __all__ = [
     "Finding",
     "Frontier",
     "Frontiers",
+    "GeometryLine",
+    "GeometryProfile",
     "LayerProfile",
     "LayerProfiles",
     "PairedContrast",
@@ -64,6 +76,8 @@ __all__ = [
     "draw_budget_effects",
     "draw_comparison",
     "draw_effect_against_kl",
+    "draw_geometry",
+    "draw_geometry_profile",
     "draw_layer_profiles",
     "draw_paired_contrasts",
     "draw_planted_grid",
@@ -71,14 +85,18 @@ __all__ = [
     "draw_planted_panel",
     "draw_planted_table",
     "draw_propensity_curves",
+    "draw_ring",
     "draw_steerability",
+    "draw_transfer",
     "prepare_budget_effects",
     "prepare_effect_against_kl",
+    "prepare_geometry_profiles",
     "prepare_layer_profiles",
     "prepare_paired_contrasts",
     "prepare_planted_grids",
     "prepare_planted_panels",
     "prepare_propensity_curves",
     "prepare_steerability",
+    "write_geometry",
     "write_report",
 ]

@@ -107,7 +107,7 @@ def _panels(families: Sequence[str], draw: Callable[[Axes, str], None]) -> tuple
     return wide, narrow
 
 
-def _one_axes(draw: Callable[[Axes], None], *, height: float, width: float = WIDE) -> tuple[Figure, Figure]:
+def one_axes(draw: Callable[[Axes], None], *, height: float, width: float = WIDE) -> tuple[Figure, Figure]:
     """The same drawing on a page-wide and on a narrow figure."""
     figures = []
     for size in (width, NARROW):
@@ -121,7 +121,7 @@ def _budget_figure(comparison: Comparison) -> ReportFigure | None:
     data = prepare_budget_effects(comparison)
     if not data.rows:
         return None
-    wide, narrow = _one_axes(lambda a: draw_budget_effects(data, a), height=0.65 + 0.8 * len(data.rows), width=8.5)
+    wide, narrow = one_axes(lambda a: draw_budget_effects(data, a), height=0.65 + 0.8 * len(data.rows), width=8.5)
     said = "; ".join(f"{r.method} {estimate(*r.effect)}" for r in data.rows)
     caption = (
         "Look first at whether a method's interval clears the grey bar: the middle 95 % of random "
@@ -162,7 +162,7 @@ def _contrast_figure(comparison: Comparison) -> ReportFigure | None:
     data = prepare_paired_contrasts(comparison)
     if not data.rows:
         return None
-    wide, narrow = _one_axes(lambda a: draw_paired_contrasts(data, a), height=0.65 + 0.8 * len(data.rows), width=8.5)
+    wide, narrow = one_axes(lambda a: draw_paired_contrasts(data, a), height=0.65 + 0.8 * len(data.rows), width=8.5)
     said = "; ".join(f"{r.method} minus {r.reference} {estimate(*r.difference, signed=True)}" for r in data.rows)
     dagger = "" if all(r.same_cost for r in data.rows) else " † One of the two never reached the budget."
     caption = (
@@ -202,7 +202,7 @@ def _steerability_figure(comparison: Comparison) -> ReportFigure | None:
     data = prepare_steerability(comparison)
     if not data.rows:
         return None
-    wide, narrow = _one_axes(lambda a: draw_steerability(data, a), height=0.75 + 1.2 * len(data.rows), width=8.5)
+    wide, narrow = one_axes(lambda a: draw_steerability(data, a), height=0.75 + 1.2 * len(data.rows), width=8.5)
     said = "; ".join(f"{r.method}: {r.n_anti} of {len(r.slopes)} slopes are not above zero" for r in data.rows)
     caption = (
         "Each dot is one question. Look at the hollow dots left of zero: questions that steering leaves "
@@ -216,7 +216,7 @@ def _layer_figure(comparison: Comparison) -> ReportFigure | None:
     data = prepare_layer_profiles(comparison)
     if not data.methods:
         return None
-    wide, narrow = _one_axes(lambda a: draw_layer_profiles(data, a), height=4.1, width=8.5)
+    wide, narrow = one_axes(lambda a: draw_layer_profiles(data, a), height=4.1, width=8.5)
     said = "; ".join(f"{m.method} is measured at {len(m.points)} layers, layer {m.chosen} chosen" for m in data.methods)
     caption = (
         "Measured on the selection half only; the large hollow mark is the layer that was then measured "

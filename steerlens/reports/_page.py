@@ -63,7 +63,8 @@ def page(comparison: Comparison, drawn: Iterable[ReportFigure]) -> str:
         concept=facts_list(p.concept.items()),
         table=headline_table(comparison),
         dagger=_dagger(comparison),
-        figures="\n".join(_figure(f, k) for k, f in enumerate(drawn, start=1)) or "<p>There was nothing to draw.</p>",
+        figures="\n".join(figure_html(f, k) for k, f in enumerate(drawn, start=1))
+        or "<p>There was nothing to draw.</p>",
         generations=generations_table(comparison.generations),
         limits="".join(f"<li>{_prose(text)}</li>" for text in limits(comparison)),
         command=escape(p.command) or "# the command was not recorded",
@@ -103,7 +104,8 @@ def _dagger(comparison: Comparison) -> str:
     )
 
 
-def _figure(figure: ReportFigure, k: int) -> str:
+def figure_html(figure: ReportFigure, k: int) -> str:
+    """One numbered figure with its caption."""
     drawings = "".join(
         f'<div class="{kind}">'
         + inline_svg(drawn, prefix=f"{figure.name}-{kind}", title=figure.title, description=figure.description)

@@ -45,10 +45,10 @@ def headline_table(comparison: Comparison) -> str:
     heads = ["Method", *(f'{name} <span class="unit">{unit}</span>' for name, unit in _COLUMNS)]
     caption = "All methods at one site, measured once on the test half. Square brackets are intervals."
     body = "\n".join(_headline_row(comparison, row) for _, row in rows.iterrows())
-    return _table("headline", caption, heads, body)
+    return stacked_table("headline", caption, heads, body)
 
 
-def _table(kind: str, caption: str, heads: Sequence[str], body: str) -> str:
+def stacked_table(kind: str, caption: str, heads: Sequence[str], body: str) -> str:
     """A table that stays one for screen readers when the style sheet lays it out as cards.
 
     Caption, heads and body are HTML already.
@@ -169,7 +169,7 @@ def _prompt_table(prompt: str, rows: list[Generation]) -> str:
         for k, g in enumerate(steered)
     ] or [f'<tr role="row">{first}<td role="cell">{DASH}</td><td role="cell">{DASH}</td></tr>']
     caption = f"Prompt: <q>{_text(prompt)}</q>"
-    return _table("generations", caption, ("Unsteered", "Method", "Steered"), "".join(lines))
+    return stacked_table("generations", caption, ("Unsteered", "Method", "Steered"), "".join(lines))
 
 
 def _text(text: str) -> str:

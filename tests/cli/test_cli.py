@@ -57,7 +57,7 @@ def assert_refused(ran: Ran, message: str) -> None:
 def test_without_arguments_it_helps(run: Run):
     ran = run()
     assert ran.code == 0
-    for command in ("demo", "compare", "report", "models", "check", "concepts", "maps"):
+    for command in ("demo", "compare", "report", "models", "check", "concepts", "maps", "geometry"):
         assert command in ran.out
 
 
@@ -185,6 +185,25 @@ def test_a_file_in_the_place_of_the_folder_is_refused_before_a_model_is_loaded(
 )
 def test_bad_input_is_one_line_and_exit_code_two(run: Run, tmp_path: Path, change: dict[str, str], message: str):
     assert_refused(run(*quick(tmp_path, **change)), message)
+
+
+def test_geometry_writes_its_page(run: Run, tmp_path: Path):
+    out = tmp_path / "geometry"
+    ran = run("geometry", "--model", "tiny-llama", "--concept", "sentiment", "--layers", "1", "--out", str(out))
+    assert ran.code == 0, ran.err
+    assert ran.out.splitlines()[-1] == str(out / "geometry.html")
+    assert "blocks.1.hook_resid_post: " in ran.out
+    for name in ("geometry.html", "geometry.png", "geometry.parquet"):
+        assert (out / name).stat().st_size > 0
+
+
+def test_geometry_of_the_random_twin_says_so(run: Run, tmp_path: Path):
+    ran = run(
+        "geometry", "--model", "tiny-llama", "--concept", "sentiment", "--layers", "1", "--out", str(tmp_path),
+        "--random-weights",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert "with random weights" in ran.out
 
 
 def test_a_required_option_is_asked_for(run: Run):

@@ -1,0 +1,299 @@
+"""Whether cyclic classes, such as the days of the week, lie on a circle in their order."""
+
+import itertools
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steerlens.errors import ActivationError, OptionError
+from steerlens.numerics import Estimate
+from steerlens.probes._differences import (
+    finite_rows,
+    group_blocks,
+    group_codes,
+    group_folds,
+    jackknife,
+    span_coordinates,
+)
+from steerlens.probes._displacement import (
+    LINEAR_PENALTIES,
+    N_FOLDS,
+    Fit,
+    chosen_settings,
+    held_out_fits,
+    residual_operators,
+)
+
+Array = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int64]
+
+EXACT_UP_TO = 9
+"""Up to this many classes all cyclic orders are tried: (9 − 1)!/2 = 20160."""
+
+N_ORDERS = 5000
+"""Of more classes so many random orders are tried."""
+
+
+@final
+@dataclass(frozen=True)
+class Harmonic:
+    """How well (cos 2πkj/p, sin 2πkj/p) of class j can be read from activations.
+
+    Args:
+        k: How often the angle goes round while the classes go round once.
+        r_squared: Held-out share of their variance that ridge regression explains; noise gives 0 or less.
+        null: 0.95 quantile of that where the classes are put in another order (one penalty for all folds).
+        p_value: Share of orders, the true one included, that are read as well. Distinct classes can be read in any
+            order; only a circle is read better in its own.
+    """
+
+    k: int
+    r_squared: Estimate
+    null: float
+    p_value: float
+
+    def __str__(self) -> str:
+        return f"R² {self.r_squared}, other orders below {self.null:.3g} (p = {self.p_value:.2g})"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class CircularFit:
+    """Classes on a circle: how well their angle is read, and the plane to look at.
+
+    Args:
+        harmonics: The angle and its multiples; the first decides.
+        rows: Angle vectors that were read from each row, by a probe that was fitted to other groups.
+        centroids: Their mean in each class.
+        centre: Centre of the circle through the centroids (least squares).
+        radius: Its radius; 1 is that of the angles that the probe was asked for, and noise makes it smaller.
+        angles: Angle of each centroid about the centre, in radians.
+        in_order: Whether the centroids follow each other round the centre in the true order, either way. So do classes
+            that are merely distinct, as the probe was asked for this order. Look at ``principal_in_order``.
+        principal_centroids: The class means in their first two principal components, for which the order was not used.
+        principal_in_order: Whether these follow each other in the true order. By chance 2/(p − 1)! of orders do.
+        class_index: The class of each row.
+        n_orders: Orders behind the p-values.
+        exact: Whether these are all.
+    """
+
+    harmonics: tuple[Harmonic, ...]
+    rows: Float[Tensor, "n 2"]
+    centroids: Float[Tensor, "class_ 2"]
+    centre: Float[Tensor, " 2"]
+    radius: float
+    angles: Float[Tensor, " class_"]
+    in_order: bool
+    principal_centroids: Float[Tensor, "class_ 2"]
+    principal_in_order: bool
+    class_index: Int[Tensor, " n"]
+    n_orders: int
+    exact: bool
+
+    @property
+    def r_squared(self) -> Estimate:
+        """Of the first harmonic."""
+        return self.harmonics[0].r_squared
+
+    @property
+    def p_value(self) -> float:
+        """Of the first harmonic."""
+        return self.harmonics[0].p_value
+
+    def __str__(self) -> str:
+        orders = f"{'all' if self.exact else 'random'} {self.n_orders} orders"
+        found = self.r_squared
+        lines = [
+            f"{len(self.centroids)} classes on a circle? {found.n} rows in {found.n_clusters} groups ({orders})",
+            *(f"  harmonic {h.k}         {h}" for h in self.harmonics),
+            f"  radius             {self.radius:.3g}",
+            f"  in order           {'yes' if self.in_order else 'no'}, "
+            f"in principal components {'yes' if self.principal_in_order else 'no'}",
+        ]
+        return "\n".join(lines)
+
+
+def circular_probe(
+    x: Float[Tensor, "n d_model"],
+    angle_index: Int[Tensor, " n"],
+    period: int,
+    groups: Sequence[Hashable],
+    *,
+    seed: int,
+    harmonics: Sequence[int] | None = None,
+) -> CircularFit:
+    """Read the angle of cyclic classes by ridge regression, and compare their true order with other orders.
+
+    One smoother predicts the classes themselves, and every order is a linear function of these, so that trying an order
+    costs nothing. Each order has the penalty that suits it best.
+
+    Args:
+        x: Activations.
+        angle_index: The class of each row, 0 to period − 1 in cyclic order.
+        period: Number of classes.
+        groups: What rows have in common besides their class, such as the template; held out as a whole. Not the class.
+        seed: Of folds and orders.
+        harmonics: Which to report; 1, 2 and 3, as far as they are below half the period, if left out.
+
+    Raises:
+        ActivationError: If rows are not finite, or do not match the classes.
+        OptionError: If a class is missing or out of range, the period is below 4, or a harmonic above half of it.
+        EstimateError: If there are fewer than five groups.
+
+    References:
+        engels2024 (circular features); methods.md C.8.
+    """
+    rows, index = finite_rows(x), angle_index.detach().cpu().numpy().astype(np.int64)
+    _check(index, len(rows), period)
+    wanted = tuple(k for k in (1, 2, 3) if 2 * k < period) if harmonics is None else tuple(harmonics)
+    if not wanted or any(not 1 <= k <= period / 2 for k in wanted):
+        raise OptionError(f"harmonics must lie between 1 and {period // 2}, half the period, but got {wanted}.")
+    codes = group_codes(groups, len(rows))
+    one_hot = np.eye(period)[index]
+    reader = _reader(span_coordinates(rows), one_hot, codes, seed)
+    orders, exact = _orders(period, seed)
+    read = {k: reader.read(_circle(np.arange(period), k, period)) for k in {1, *wanted}}
+    fits = tuple(_harmonic(k, reader, read[k][1], orders, exact) for k in wanted)
+    coordinates = read[1][0]
+    size = one_hot.sum(axis=0)[:, None]
+    centroids = one_hot.T @ coordinates / size
+    centre, radius = _fitted_circle(centroids)
+    around = centroids - centre
+    angles = np.arctan2(around[:, 1], around[:, 0])
+    means = torch.tensor(one_hot.T / size) @ rows
+    U, scale, _ = torch.linalg.svd(means - means.mean(dim=0), full_matrices=False)
+    principal = U[:, :2] * scale[:2]
+    return CircularFit(
+        harmonics=fits,
+        rows=torch.tensor(coordinates),
+        centroids=torch.tensor(centroids),
+        centre=torch.tensor(centre),
+        radius=radius,
+        angles=torch.tensor(angles),
+        in_order=_in_order(angles),
+        principal_centroids=principal,
+        principal_in_order=_in_order(np.arctan2(principal[:, 1].numpy(), principal[:, 0].numpy())),
+        class_index=torch.tensor(index),
+        n_orders=len(orders),
+        exact=exact,
+    )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """Ridge regression of anything that depends on the class alone, on rows of other groups.
+
+    Args:
+        fits: For the mean and each penalty, the fits without each fold.
+        residual: I − H of each.
+        errors: Zᵀ(I − H)ᵀ(I − H)Z of each, with Z the indicators of classes: angles C leave tr Cᵀ E C.
+    """
+
+    one_hot: Array
+    codes: Codes
+    folds: Codes
+    fits: list[list[Fit]]
+    residual: Array
+    errors: Array
+
+    def best_r_squared(self, angles: Array) -> Array:
+        """With the best penalty for each set of angle vectors, shape (..., class_, 2); all folds choose together."""
+        left = np.einsum("opc,spq,oqc->so", angles, self.errors, angles, optimize=True)
+        found: Array = 1 - left[1:].min(axis=0) / np.maximum(left[0], 1e-300)
+        return found
+
+    def read(self, angles: Array) -> tuple[Array, Estimate]:
+        """What is read from each row, and R²; each fold's penalty is the best in the other folds."""
+        y = self.one_hot @ angles
+        squared = ((self.residual @ y) ** 2).sum(axis=2)
+        chosen = chosen_settings(squared[1:], self.folds, [len(LINEAR_PENALTIES)])[0] + 1
+        blocks = group_blocks(self.codes)
+
+        def without(block: int) -> tuple[Array, float]:
+            keep = blocks != block
+            predicted, mean = np.empty_like(y), np.empty_like(y)
+            for part, setting in enumerate(chosen):
+                at, fit = self.folds == part, self.folds != part
+                predicted[at] = self.fits[setting][part].without(~keep[fit]) @ y[fit]
+                mean[at] = self.fits[0][part].without(~keep[fit]) @ y[fit]
+            total = ((y - mean)[keep] ** 2).sum()
+            return predicted, float(1 - ((y - predicted)[keep] ** 2).sum() / max(total, 1e-300))
+
+        predicted, value = without(-1)
+        left_out = np.array([without(block)[1] for block in range(int(blocks.max()) + 1)])
+        return predicted, jackknife(value, left_out, self.codes, within=(-np.inf, 1.0))
+
+
+def _reader(h: Array, one_hot: Array, codes: Codes, seed: int) -> _Reader:
+    folds = group_folds(codes, N_FOLDS, seed)
+    centred = h - h.mean(axis=0)
+    K = centred @ centred.T
+    K *= len(K) / max(float(K.trace()), 1e-300)
+    fits = held_out_fits([(np.zeros_like(K), 1.0), *((K, penalty) for penalty in LINEAR_PENALTIES)], folds)
+    residual = residual_operators(fits, folds)
+    left = residual @ one_hot
+    return _Reader(one_hot, codes, folds, fits, residual, left.mT @ left)
+
+
+def _harmonic(k: int, reader: _Reader, r_squared: Estimate, orders: Codes, exact: bool) -> Harmonic:
+    period = orders.shape[1]
+    true = reader.best_r_squared(_circle(np.arange(period)[None], k, period))[0]
+    null = reader.best_r_squared(_circle(orders, k, period))
+    as_good = int((null >= true - 1e-9).sum())
+    return Harmonic(
+        k=k,
+        r_squared=r_squared,
+        null=float(np.quantile(null, 0.95)),
+        p_value=as_good / len(null) if exact else (1 + as_good) / (1 + len(null)),
+    )
+
+
+def _circle(position: Codes, k: int, period: int) -> Array:
+    angle = 2 * np.pi * k * position / period
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+
+def _orders(period: int, seed: int) -> tuple[Codes, bool]:
+    """The position of each class in all cyclic orders, turns and reflections counted once; or in random ones."""
+    if period > EXACT_UP_TO:
+        rng = np.random.default_rng(seed)
+        return rng.permuted(np.tile(np.arange(period), (N_ORDERS, 1)), axis=1), False
+    rest = np.array(list(itertools.permutations(range(1, period))), dtype=np.int64)
+    # Of an order and its reflection, which puts class j at period − position, one has class 1 in the first half; where
+    # it sits opposite class 0, class 2 decides.
+    half = np.where(2 * rest[:, 0] == period, 2 * rest[:, 1] < period, 2 * rest[:, 0] < period)
+    kept = rest[half]
+    return np.concatenate([np.zeros((len(kept), 1), dtype=np.int64), kept], axis=1), True
+
+
+def _fitted_circle(points: Array) -> tuple[Array, float]:
+    """Centre and radius that make Σ (|p − c|² − r²)² least: linear in c and r² − |c|²."""
+    design = np.column_stack([2 * points, np.ones(len(points))])
+    solution = np.linalg.lstsq(design, (points**2).sum(axis=1), rcond=None)[0]
+    centre: Array = solution[:2]
+    return centre, float(np.sqrt(max(solution[2] + centre @ centre, 0.0)))
+
+
+def _in_order(angles: Array) -> bool:
+    order = np.argsort(angles)
+    steps = (np.roll(order, -1) - order) % len(order)
+    return bool((steps == 1).all() or (steps == len(order) - 1).all())
+
+
+def _check(index: Codes, n: int, period: int) -> None:
+    if len(index) != n:
+        raise ActivationError(f"Every row needs a class, but got {n} rows and {len(index)} classes.")
+    if period < 4:
+        raise OptionError(f"period must be at least 4, but got {period}: three or fewer points have only one order.")
+    if index.min(initial=0) < 0 or index.max(initial=0) >= period:
+        raise OptionError(f"angle_index must lie between 0 and {period - 1}, but got {index.min()} to {index.max()}.")
+    missing = sorted(set(range(period)) - set(index.tolist()))
+    if missing:
+        raise OptionError(f"Every class from 0 to {period - 1} needs rows, but {missing} have none.")

@@ -1,0 +1,232 @@
+"""Whether a feature of two dimensions is one feature, or two of one dimension each."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float
+from torch import Tensor
+
+from steerlens.errors import FitError
+from steerlens.numerics import Estimate
+from steerlens.probes._curvature import matched_gaussian
+from steerlens.probes._differences import (
+    finite_rows,
+    group_blocks,
+    group_codes,
+    group_folds,
+    jackknife,
+    jackknife_share,
+)
+from steerlens.probes._local import deal_groups
+
+Array = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int64]
+Shape = Literal["separable", "mixture", "irreducible", "neither"]
+
+N_BINS = 10
+"""Bins of each coordinate, as published."""
+
+FEW_BINS = 3
+"""Bins for finding the rotation that separates best."""
+
+WIDTH = 0.1
+"""A row is on a line within this many root mean squares of its distance from it."""
+
+ANGLES = np.linspace(0, np.pi, 90, endpoint=False)
+"""Directions for lines; the first half are the rotations for mutual information, which repeats after a quarter turn."""
+
+N_OFFSETS = 99
+"""Places for lines across each direction: quantiles of the rows."""
+
+HIGH_SEPARABILITY = 1.0
+"""Bits from which on a plane counts as one feature."""
+
+LOW_MIXTURE = 0.25
+"""Share of rows on a line up to which they do not count as a mixture."""
+
+
+@final
+@dataclass(frozen=True)
+class ReducibilityReport:
+    """Whether a cloud in a plane falls into two coordinates, or onto lines.
+
+    Args:
+        separability: Least mutual information of two orthogonal coordinates over all rotations, in bits, less its mean
+            for a separable cloud of this size: 0 where some rotation makes them independent.
+        plug_in_separability: Without that correction, as published. Empty cells make it large: 0.5 bits for 100 rows
+            of a Gaussian.
+        separable: Its mean where one coordinate is dealt anew to the other, at the best rotation.
+        p_separability: Share of such dealings, the data included, that give as much.
+        mixture: Largest share of rows near one line, the line chosen by some groups and counted in others.
+        plug_in_mixture: Chosen and counted in the same rows, as published: too large for few rows.
+        gaussian_mixture: Mean of the plug-in for Gaussian clouds of this size.
+        p_mixture: Share of Gaussian clouds, this one included, with as large a plug-in share.
+        angle: Of the rotation that separates best, in radians, in [0, π/2).
+        n: Rows.
+        n_clusters: Groups.
+    """
+
+    separability: Estimate
+    plug_in_separability: float
+    separable: float
+    p_separability: float
+    mixture: Estimate
+    plug_in_mixture: float
+    gaussian_mixture: float
+    p_mixture: float
+    angle: float
+    n: int
+    n_clusters: int
+
+    @property
+    def reading(self) -> Shape:
+        """Both indices together; the thresholds are conventions from reference clouds, the numbers are not."""
+        if self.p_separability > 0.05:
+            return "separable"
+        if self.mixture.value > LOW_MIXTURE:
+            return "mixture"
+        return "irreducible" if self.separability.value >= HIGH_SEPARABILITY else "neither"
+
+    def __str__(self) -> str:
+        lines = (
+            f"{self.reading} ({self.n} rows in {self.n_clusters} groups)",
+            f"  separability  {self.separability} bits (p = {self.p_separability:.2g}), one feature from "
+            f"{HIGH_SEPARABILITY:g}; plug-in {self.plug_in_separability:.3g}, separable {self.separable:.3g}",
+            f"  mixture       {self.mixture} (p = {self.p_mixture:.2g}), one feature up to {LOW_MIXTURE:g}; "
+            f"plug-in {self.plug_in_mixture:.3g}, Gaussian {self.gaussian_mixture:.3g}",
+        )
+        return "\n".join(lines)
+
+
+def reducibility_report(
+    points: Float[Tensor, "n 2"], groups: Sequence[Hashable], *, seed: int, n_permutations: int = 199
+) -> ReducibilityReport:
+    """Measure separability and mixture of a cloud in a plane, such as two principal components of a feature.
+
+    Args:
+        points: Rows in the plane.
+        groups: The group of each row.
+        seed: Of folds, dealings and Gaussian clouds.
+        n_permutations: Dealings, and Gaussian clouds.
+
+    Raises:
+        ActivationError: If a value is not finite.
+        FitError: If the points do not vary in two dimensions.
+        OptionError: If there is not one group for each row.
+        EstimateError: If there are fewer than five groups.
+
+    References:
+        engels2024 (both indices, which they search for by gradient; here all lines and rotations are tried).
+    """
+    x = finite_rows(points).numpy()
+    codes = group_codes(groups, len(x))
+    spread = np.linalg.eigvalsh(np.cov(x.T))
+    if spread[0] <= 1e-12 * spread[1]:
+        raise FitError("Separability needs points that vary in two dimensions, but all lie on a line.")
+    information = mutual_information(x)
+    # Few cells vary less from rotation to rotation: the null is made at a rotation that was not picked for its luck.
+    best = int(mutual_information(x, n_bins=FEW_BINS).argmin())
+    turned = x @ _rotation(ANGLES[best])
+    dealt = deal_groups(codes, n_permutations, seed)
+    null = np.array([separability(np.column_stack([turned[:, 0], turned[p, 1]])) for p in dealt])
+    value, mixture = float(information.min()), mixture_share(x)
+    rng = np.random.default_rng(seed)
+    gaussian = np.array([mixture_share(cloud) for cloud in matched_gaussian(x, codes, rng, n_permutations)])
+    # Shares are whole numbers of rows; ties are broken at random, or the test would reject too seldom.
+    ties = rng.random(n_permutations + 1) / len(x)
+    folds, blocks = group_folds(codes, 5, seed), group_blocks(codes)
+    parts = [blocks != block for block in range(int(blocks.max()) + 1)]
+    near = _on_held_out_lines(x, folds)
+    bits = jackknife(value - null.mean(), np.array([separability(x[keep]) for keep in parts]), codes)
+    return ReducibilityReport(
+        separability=bits,
+        plug_in_separability=value,
+        separable=float(null.mean()),
+        p_separability=float((1 + (null >= value - 1e-9).sum()) / (1 + len(null))),
+        mixture=jackknife_share(float(near.mean()), np.array([near[keep].mean() for keep in parts]), codes),
+        plug_in_mixture=mixture,
+        gaussian_mixture=float(gaussian.mean()),
+        p_mixture=float((1 + (gaussian + ties[1:] >= mixture + ties[0]).sum()) / (1 + len(gaussian))),
+        angle=float(ANGLES[best]),
+        n=len(x),
+        n_clusters=int(codes.max()) + 1,
+    )
+
+
+def separability(x: Array) -> float:
+    """Least plug-in mutual information of two coordinates over rotations, in bits: the published index.
+
+    References:
+        engels2024 (separability index).
+    """
+    return float(mutual_information(x).min())
+
+
+def mutual_information(x: Array, *, n_bins: int = N_BINS) -> Array:
+    """Plug-in mutual information of both coordinates on a square grid of cells, for each rotation, in bits."""
+    angle = ANGLES[: len(ANGLES) // 2, None]
+    first = np.cos(angle) * x[:, 0] + np.sin(angle) * x[:, 1]
+    second = np.cos(angle) * x[:, 1] - np.sin(angle) * x[:, 0]
+    cell = n_bins * _bins(first, n_bins) + _bins(second, n_bins) + n_bins**2 * np.arange(len(angle))[:, None]
+    joint = np.bincount(cell.ravel(), minlength=len(angle) * n_bins**2).reshape(-1, n_bins, n_bins) / len(x)
+    found: Array = _entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=2)) - _entropy(joint.reshape(len(angle), -1))
+    return found
+
+
+def mixture_share(x: Array) -> float:
+    """Largest share of rows within 0.1 root mean squares of a line: the published index, over all lines.
+
+    References:
+        engels2024 (mixture index).
+    """
+    return _best_line(x)[0]
+
+
+def _best_line(x: Array) -> tuple[float, int, float, float]:
+    """Share, angle, offset and half-width of the line that most rows are near."""
+    v = np.sort(np.cos(ANGLES)[:, None] * x[:, 0] + np.sin(ANGLES)[:, None] * x[:, 1], axis=1)
+    n = len(x)
+    centre = np.quantile(v, np.linspace(0.01, 0.99, N_OFFSETS), axis=1).T
+    half = WIDTH * np.sqrt(v.var(axis=1)[:, None] + (v.mean(axis=1)[:, None] - centre) ** 2)
+    # One search in all sorted rows at once: each angle has a stretch of its own.
+    reach = 4 * float(np.abs(v).max() + half.max()) + 1e-300
+    start = reach * np.arange(len(ANGLES))[:, None]
+    flat = (v + start).ravel()
+    inside = np.searchsorted(flat, centre + half + start) - np.searchsorted(flat, centre - half + start, side="right")
+    angle, place = np.unravel_index(int(inside.argmax()), inside.shape)
+    return (
+        float(inside[angle, place] / n),
+        int(angle),
+        float(centre[angle, place]),
+        float(half[angle, place]),
+    )
+
+
+def _on_held_out_lines(x: Array, folds: Codes) -> Array:
+    """Whether each row is near the line that was the best in the other folds."""
+    near = np.zeros(len(x))
+    for fold in np.unique(folds):
+        at = folds == fold
+        _, angle, centre, half = _best_line(x[~at])
+        along = np.cos(ANGLES[angle]) * x[at, 0] + np.sin(ANGLES[angle]) * x[at, 1]
+        near[at] = np.abs(along - centre) < half
+    return near
+
+
+def _rotation(angle: float) -> Array:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def _bins(v: Array, n_bins: int) -> Codes:
+    low, high = v.min(axis=1, keepdims=True), v.max(axis=1, keepdims=True)
+    bins: Codes = np.minimum((n_bins * (v - low) / np.maximum(high - low, 1e-300)).astype(np.int64), n_bins - 1)
+    return bins
+
+
+def _entropy(p: Array) -> Array:
+    """In bits, along the last axis."""
+    entropy: Array = -(p * np.log2(np.where(p > 0, p, 1.0))).sum(axis=-1)
+    return entropy
