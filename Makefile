@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # On shared machines, torch's threads spin at barriers and stall each other.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint types layers unit docs bench install clean
+.PHONY: demo test lint types layers unit docs bench calibrate install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/steerlens demo
@@ -29,6 +29,9 @@ unit: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+calibrate: $(VENV)/.installed-dev
+	for script in benchmarks/calibrate_*.py; do $(BIN)/python $$script || exit 1; done
 
 docs: $(VENV)/.installed-dev
 	$(PIP) --editable '.[docs]'

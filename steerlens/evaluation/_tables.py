@@ -18,6 +18,8 @@ from steerlens.evaluation._measure import Arm, Array, Measured
 from steerlens.evaluation._reliability import anti_steerable, contrast, steerability
 from steerlens.numerics import Estimate, bootstrap, cluster_mean
 
+POSITIVE = (0.0, float("inf"))
+
 
 def record_frame(measured: Sequence[Measured], *, split: str, budget: float, seed: int) -> pd.DataFrame:
     """One row per arm, strength and metric."""
@@ -53,16 +55,16 @@ def perplexity_ratio(m: Measured, k: int, *, seed: int) -> Estimate:
         out: Array = np.exp((weights @ extra) / (weights @ m.n_tokens))
         return out
 
-    return bootstrap(ratio, [range(len(extra))], seed=seed)
+    return bootstrap(ratio, [range(len(extra))], seed=seed, bounds=POSITIVE)
 
 
 def _per_token(m: Measured, per_text: Array, seed: int) -> Estimate:
-    return bootstrap(lambda w: (w @ per_text) / (w @ m.n_tokens), [range(len(per_text))], seed=seed)
+    return bootstrap(lambda w: (w @ per_text) / (w @ m.n_tokens), [range(len(per_text))], seed=seed, bounds=POSITIVE)
 
 
 def _displacement(m: Measured, k: int, seed: int) -> Estimate:
     """E‖step‖ / E‖x‖ over held-out source activations."""
-    return bootstrap(lambda w: (w @ m.moved[k]) / (w @ m.norms), [m.pair_groups], seed=seed)
+    return bootstrap(lambda w: (w @ m.moved[k]) / (w @ m.norms), [m.pair_groups], seed=seed, bounds=POSITIVE)
 
 
 def headline_frame(

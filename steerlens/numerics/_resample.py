@@ -13,6 +13,8 @@ from steerlens.numerics._estimate import Estimate
 Weights = npt.NDArray[np.float64]
 """Row weights of many resamples at once, shape (resample, n): how often each row was drawn."""
 
+UNBOUNDED = (-np.inf, np.inf)
+
 MIN_CLUSTERS = 5
 """Fewer clusters than this give an interval nobody should read."""
 
@@ -43,7 +45,8 @@ def cluster_mean(
         means: npt.NDArray[np.float64] = (weights @ x) / weights.sum(axis=-1)
         return means
 
-    return bootstrap(mean, [clusters], seed=seed, level=level, n_resamples=n_resamples)
+    bounds = (float(x.min()), float(x.max())) if len(x) else UNBOUNDED
+    return bootstrap(mean, [clusters], seed=seed, level=level, n_resamples=n_resamples, bounds=bounds)
 
 
 def bootstrap(
@@ -53,11 +56,15 @@ def bootstrap(
     seed: int,
     level: float = 0.95,
     n_resamples: int = 2000,
+    bounds: tuple[float, float] = UNBOUNDED,
 ) -> Estimate:
-    """BCa interval of a statistic of one or more independently clustered samples.
+    """BCa interval of a statistic of one or more independently clustered samples, widened for few clusters.
 
     ``statistic`` takes one array of row weights per sample, shape (resample, n), and returns one number per
-    resample. Weights make every resample, the original (all ones) and the jackknife one expression. Whole
+    resample. The bootstrap takes the spread of the clusters drawn for that of all clusters, so that with G clusters its
+    intervals are too short by about t(G − 1)/z · √(G/(G − 1)): 1.22 for ten clusters. They are widened by that.
+    With 6 to 50 clusters BCa alone covered 0.83 to 0.92 of the time, and widened 0.91 to 0.97 (docs/calibration.md).
+    Weights make every resample, the original (all ones) and the jackknife one expression. Whole
     clusters are drawn with replacement from each sample separately.
 
     Args:
@@ -66,6 +73,7 @@ def bootstrap(
         seed: Seed of the resampling.
         level: Coverage aimed at.
         n_resamples: Bootstrap resamples.
+        bounds: What the statistic cannot leave; intervals end there.
 
     Returns:
         The statistic at weight one with its interval; ``n`` and ``n_clusters`` are those of the first sample.
@@ -75,7 +83,8 @@ def bootstrap(
         EstimateError: If a sample has fewer than five clusters, or the statistic is not finite.
 
     References:
-        efron1987 (BCa); the resampling and acceleration are scipy.stats.bootstrap's.
+        efron1987 (BCa); hesterberg2015 (bootstrap intervals are too narrow in small samples). The resampling and
+        acceleration are scipy.stats.bootstrap's.
     """
     codes = [_codes(c) for c in clusters]
     sizes = [int(c.max()) + 1 if len(c) else 0 for c in codes]
@@ -106,6 +115,8 @@ def bootstrap(
     low, high = (float(x) for x in result.confidence_interval)
     if not (np.isfinite(low) and np.isfinite(high)):
         low, high = _percentile(np.asarray(result.bootstrap_distribution), level)
+    low, high = _widened(value, low, high, min(sizes), level)
+    low, high = (min(max(end, bounds[0]), bounds[1]) for end in (low, high))
     return Estimate(
         value=value,
         low=low,
@@ -113,8 +124,15 @@ def bootstrap(
         level=level,
         n=len(codes[0]),
         n_clusters=sizes[0],
-        method=f"cluster bootstrap, BCa, {n_resamples}",
+        method=f"cluster bootstrap, BCa × t, {n_resamples}",
     )
+
+
+def _widened(value: float, low: float, high: float, n_clusters: int, level: float) -> tuple[float, float]:
+    """Both ends farther from the value, as few clusters ask for; an end beyond the value stays where it is."""
+    at = (1 + level) / 2
+    factor = float(stats.t.ppf(at, n_clusters - 1) / stats.norm.ppf(at)) * (n_clusters / (n_clusters - 1)) ** 0.5
+    return min(low, value - factor * (value - low)), max(high, value + factor * (high - value))
 
 
 def _percentile(distribution: npt.NDArray[np.float64], level: float) -> tuple[float, float]:

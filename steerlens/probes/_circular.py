@@ -147,7 +147,7 @@ def circular_probe(
         EstimateError: If there are fewer than five groups.
 
     References:
-        engels2024 (circular features); methods.md C.8.
+        engels2024 (circular features).
     """
     rows, index = finite_rows(x), angle_index.detach().cpu().numpy().astype(np.int64)
     _check(index, len(rows), period)

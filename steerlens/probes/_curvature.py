@@ -99,7 +99,7 @@ def curvature_report(
         EstimateError: If there are fewer than five groups.
 
     References:
-        tenenbaum2000 (paths along a graph); methods.md C.9.
+        tenenbaum2000 (paths along a graph).
     """
     rows = finite_rows(x)
     codes = group_codes(groups, len(rows))

@@ -182,7 +182,7 @@ def difference_report(
         FitError: If Δ is zero.
 
     References:
-        braun2025 (coherence, d′, overlap); methods.md C.7; hartigan1985 (dip).
+        braun2025 (coherence, d′, overlap); hartigan1985 (dip).
     """
     plus, minus = paired_rows(positive, negative)
     codes = group_codes(groups, len(plus))

@@ -212,4 +212,4 @@ def _bimodality(projections: Array, groups: Sequence[Hashable], seed: int, n_res
         )
         return found
 
-    return bootstrap(sarle, [groups], seed=seed, n_resamples=n_resamples)
+    return bootstrap(sarle, [groups], seed=seed, n_resamples=n_resamples, bounds=(0.0, 1.0))

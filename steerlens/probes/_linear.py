@@ -36,4 +36,4 @@ def linear_auroc(fit: Classes, test: Classes, groups: Sequence[Hashable], *, see
     def auroc(weights: np.ndarray) -> np.ndarray:
         return np.array([roc_auc_score(labels, scores, sample_weight=np.tile(w, 2)) for w in weights])
 
-    return bootstrap(auroc, [groups], seed=seed, n_resamples=500)
+    return bootstrap(auroc, [groups], seed=seed, n_resamples=500, bounds=(0.0, 1.0))

@@ -98,7 +98,7 @@ def local_direction_report(
         EstimateError: If there are fewer than five groups.
 
     References:
-        methods.md C.7; moran1950 (autocorrelation in space).
+        moran1950 (autocorrelation in space).
     """
     if source.shape != differences.shape:
         raise ActivationError(

@@ -189,19 +189,21 @@ def _best_line(x: Array) -> tuple[float, int, float, float]:
     """Share, angle, offset and half-width of the line that most rows are near."""
     v = np.sort(np.cos(ANGLES)[:, None] * x[:, 0] + np.sin(ANGLES)[:, None] * x[:, 1], axis=1)
     n = len(x)
-    centre = np.quantile(v, np.linspace(0.01, 0.99, N_OFFSETS), axis=1).T
+    place = np.linspace(0.01, 0.99, N_OFFSETS) * (n - 1)
+    below = place.astype(np.int64)
+    centre = v[:, below] + (place - below) * (v[:, np.minimum(below + 1, n - 1)] - v[:, below])
     half = WIDTH * np.sqrt(v.var(axis=1)[:, None] + (v.mean(axis=1)[:, None] - centre) ** 2)
     # One search in all sorted rows at once: each angle has a stretch of its own.
     reach = 4 * float(np.abs(v).max() + half.max()) + 1e-300
     start = reach * np.arange(len(ANGLES))[:, None]
     flat = (v + start).ravel()
     inside = np.searchsorted(flat, centre + half + start) - np.searchsorted(flat, centre - half + start, side="right")
-    angle, place = np.unravel_index(int(inside.argmax()), inside.shape)
+    angle, offset = np.unravel_index(int(inside.argmax()), inside.shape)
     return (
-        float(inside[angle, place] / n),
+        float(inside[angle, offset] / n),
         int(angle),
-        float(centre[angle, place]),
-        float(half[angle, place]),
+        float(centre[angle, offset]),
+        float(half[angle, offset]),
     )
 
 

@@ -79,3 +79,23 @@ def test_an_estimate_shows_its_interval():
     assert "n = 8" in estimate._repr_html_()
     assert estimate.excludes(0.8)
     assert not estimate.excludes(0.3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("groups", "rows"), [(6, 10), (12, 5), (60, 1)])
+def test_intervals_of_a_mean_cover_it_with_few_clusters(groups: int, rows: int):
+    """300 sets of 60 rows: the share covered has a standard error of 0.013. BCa alone covers 0.87 with six clusters."""
+    covered = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        x = 0.7 * rng.normal(size=(groups, 1)) + rng.normal(size=(groups, rows))
+        e = cluster_mean(x.ravel(), np.repeat(np.arange(groups), rows).tolist(), seed=0, n_resamples=400)
+        covered += e.low <= 0 <= e.high
+    assert 0.90 <= covered / 300 <= 0.99
+
+
+def test_an_interval_of_a_mean_stays_within_the_range_of_the_values():
+    hits = [1.0] * 29 + [0.0]
+    e = cluster_mean(hits, [i // 5 for i in range(30)], seed=0)
+    assert e.high == 1.0
+    assert 0.0 <= e.low < e.value

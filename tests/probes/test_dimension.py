@@ -67,6 +67,15 @@ def test_copies_in_groups_are_not_evidence():
     assert naive.scales[0].radius < 1e-4 < honest.scales[0].radius, "copies are each other's neighbours"
 
 
+def test_rows_of_a_group_are_no_dense_spot():
+    """Three rows near each of 100 points of a plane: neighbours in a spot say nothing about the plane."""
+    plane = torch.zeros(100, 8, dtype=torch.float64)
+    plane[:, :2] = noise(100, 2)
+    x = plane.repeat_interleave(3, dim=0) + 1e-3 * noise(300, 8, 1)
+    assert dimension_report(x, [i // 3 for i in range(300)], seed=0).two_nn.value == pytest.approx(2, abs=0.5)
+    assert dimension_report(x, range(300), seed=0).two_nn.low > 2.5
+
+
 def test_effective_rank_of_equal_variances_is_their_number():
     assert effective_rank(noise(5000, 6).numpy()) == pytest.approx(6, abs=0.02)
     assert effective_rank(np.outer(np.arange(9.0), [1.0, 2.0])) == pytest.approx(1.0)

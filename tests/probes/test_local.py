@@ -46,6 +46,15 @@ def test_a_noisy_shift_agrees_with_its_ceiling_and_not_with_one():
     assert found.resultant.low < found.resultant_ceiling < found.resultant.high
 
 
+def test_a_constant_is_no_autocorrelation():
+    plain, shifted = (
+        local_direction_report(noise(N, 0), noise(N, 1) + c, GROUPS, seed=0, n_permutations=9) for c in (0, 5)
+    )
+    assert shifted.autocorrelation.value == pytest.approx(plain.autocorrelation.value)
+    assert shifted.p_value == plain.p_value
+    assert shifted.cosine.value > 0.9 > plain.cosine.value
+
+
 def test_the_cosine_alone_misses_a_field_without_a_mean():
     """xor2 flips half of the differences: Δ is noise, and neither local nor shuffled directions agree with it."""
     found = of_plant("xor2")

