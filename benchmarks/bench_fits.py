@@ -2,14 +2,16 @@
 
 python benchmarks/bench_fits.py                      # two minutes on two quiet cores
 
-Memory is the rise of the process's peak while fitting, in units of the two samples; n × d × d would be 4096 of them.
+Memory is the rise of the process's peak while fitting, in units of the two samples (131 MB), as Linux's /proc has it.
+A matrix of 4096 × 4096 is one unit; n × d × d would be 2000.
 """
 
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import torch
 from timing import Ratio, save, seconds
 
 from steerlens.maps import METHODS, SteeringMethod
@@ -40,12 +42,19 @@ def fits() -> Iterator[Ratio]:
 
 
 def memory(name: str) -> float:
-    """Rise of the peak while a method is fitted at width 4096, in units of the samples."""
-    source, target = gaussian_samples(n=N, width=4096)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Rise of the peak above what the process holds while fitting at width 4096, in units of the samples."""
+    generator = torch.Generator().manual_seed(0)
+    source, target = torch.randn(2, N, 4096, generator=generator, dtype=torch.float64)
+    target += 1
+    Path("/proc/self/clear_refs").write_text("5")  # the kernel forgets the peak so far
+    before = kilobytes("VmRSS")
     next(m for m in closed() if type(m).__name__ == name).fit(source, target)
-    rise = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return rise * 1024 / (source.nbytes + target.nbytes)
+    return (kilobytes("VmHWM") - before) * 1024 / (source.nbytes + target.nbytes)
+
+
+def kilobytes(field: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith(field)).split()[1])
 
 
 def main() -> None:

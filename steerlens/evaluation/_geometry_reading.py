@@ -91,8 +91,12 @@ def read_layer(
     if direction is not None and direction.opposed.low > 0.25 and seen:
         parts.append(f"{_said(direction.opposed)} of the pairs point against the mean difference")
     if ring is not None and ring.fit.p_value <= LEVEL:
-        order = "in the right order" if ring.fit.in_order else "not in the right order"
-        parts.append(f"{len(ring.names)} items on a circle {order}, R² {_said(ring.fit.r_squared)}")
+        orders = f"{'all' if ring.fit.exact else 'random'} {ring.fit.n_orders} orders"
+        shown = "principal components show it" if ring.fit.principal.in_order else "principal components do not show it"
+        parts.append(
+            f"the {len(ring.names)} items lie on a circle in their order (p = {ring.fit.p_value:.2g} over {orders})"
+        )
+        parts.append(shown)
     return LayerReading(site.hook_name, site.layer, rung, sure, "; ".join(parts) + ".")
 
 

@@ -15,7 +15,7 @@ from steerlens.maps._samples import checked
 from steerlens.numerics import moments, principal_subspace
 
 PENALTIES = (*(10.0**e for e in range(-4, 5)), float("inf"))
-"""What leave-one-out chooses among."""
+"""What cross-validation chooses among."""
 
 
 def checked_pairs(source: Tensor, target: Tensor, *, at_least: int) -> tuple[Tensor, Tensor]:
@@ -90,11 +90,11 @@ class PairedRidge:
     reverse is fitted the other way round.
 
     Args:
-        penalty: λ ≥ 0, infinity allowed; None chooses among 10⁻⁴ … 10⁴ and infinity the one of least leave-one-out
-            error. At 0, with fewer pairs than dimensions, M is the smallest that fits.
+        penalty: λ ≥ 0, infinity allowed; None chooses among 10⁻⁴ … 10⁴ and infinity by generalised cross-validation.
+            At 0, with fewer pairs than dimensions, M is the smallest that fits.
 
     References:
-        hoerl1970.
+        hoerl1970; golub1979.
     """
 
     penalty: float | None = None
@@ -117,24 +117,33 @@ class PairedRidge:
         return both_ways(self._regress, *checked_pairs(source, target, at_least=3))
 
     def _regress(self, source: Float[Tensor, "n d_model"], target: Float[Tensor, "n d_model"]) -> AffineMap:
-        n, d = source.shape
         center, shift = source.mean(dim=0), (target - source).mean(dim=0)
         x, difference = source - center, target - source - shift
-        left, s, right = torch.linalg.svd(x, full_matrices=False)
-        keep = s > 1e-10 * s.max()
-        left, s, right = left[:, keep], s[keep], right[keep]
-        if len(s) == 0:
-            return AffineMap(shift, center, torch.zeros(d, d, dtype=x.dtype))
-        scale = float((s**2).sum() / d)  # n times the mean eigenvalue
-        rotated = left.T @ difference
-
-        def left_out(penalty: float) -> float:
-            """Squared error on each pair, predicted from all the others."""
-            fitted = s**2 / (s**2 + penalty * scale)
-            leverage = (left**2) @ fitted + 1 / n
-            residual = difference - left @ (fitted[:, None] * rotated)
-            return float(((residual / (1 - leverage)[:, None]) ** 2).sum())
-
-        penalty = self.penalty if self.penalty is not None else min(PENALTIES, key=left_out)
-        M = (right.T * (s / (s**2 + penalty * scale))) @ rotated
+        if self.penalty == 0:
+            M = torch.linalg.lstsq(x, difference, rcond=1e-10, driver="gelsd").solution
+        else:
+            M = self._penalised(x, difference)
         return AffineMap(shift, center, M.T.contiguous())
+
+    def _penalised(self, x: Float[Tensor, "n d_model"], difference: Float[Tensor, "n d_model"]) -> Tensor:
+        """M from the smaller of the Gram matrices: λ > 0 keeps away from zero what squaring makes inexact."""
+        n, d = x.shape
+        wide = n < d
+        values, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
+        values = values.clamp_min(0.0)
+        scale = float(values.sum() / d)  # n times the mean eigenvalue
+        if scale == 0:
+            return x.new_zeros(d, d)
+        rotated = vectors.T @ (difference if wide else x.T @ difference)
+        explained = rotated.square().sum(dim=1) / (1.0 if wide else values.clamp_min(1e-12 * values[-1]))
+
+        def cross_validated(penalty: float) -> float:
+            """Generalised cross-validation: mean squared residual over the square of the freedom left."""
+            fitted = values / (values + penalty * scale)
+            residual = difference.square().sum() - (explained * fitted * (2 - fitted)).sum()
+            return float(residual / (n - 1 - fitted.sum()) ** 2)
+
+        penalty = self.penalty if self.penalty is not None else min(PENALTIES, key=cross_validated)
+        solved = vectors @ (rotated / (values + penalty * scale)[:, None])
+        M: Tensor = x.T @ solved if wide else solved
+        return M

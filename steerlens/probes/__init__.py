@@ -1,6 +1,6 @@
 """Probes: what two samples of activations say about a concept, before anything is steered. Tensors only."""
 
-from steerlens.probes._circular import CircularFit, Harmonic, circular_probe
+from steerlens.probes._circular import CirclePlane, CircularFit, Harmonic, circular_probe
 from steerlens.probes._codelength import Codelength, codelength
 from steerlens.probes._controls import Selectivity, selectivity
 from steerlens.probes._curvature import CurvatureReport, curvature_report
@@ -43,6 +43,7 @@ from steerlens.probes._scores import ProbeResult, ProbeTable, Scores, probe_tabl
 
 __all__ = [
     "PROBES",
+    "CirclePlane",
     "CircularFit",
     "Codelength",
     "CurvatureReport",

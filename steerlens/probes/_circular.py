@@ -64,34 +64,44 @@ class Harmonic:
 
 @final
 @dataclass(frozen=True, eq=False)
+class CirclePlane:
+    """Cyclic classes in a plane, and the circle through their means.
+
+    Args:
+        rows: Each row in the plane.
+        centroids: Mean of each class.
+        centre: Centre of the circle through the centroids (least squares).
+        radius: Its radius.
+        in_order: Whether the centroids follow each other round the centre in the true order, either way.
+    """
+
+    rows: Float[Tensor, "n 2"]
+    centroids: Float[Tensor, "class_ 2"]
+    centre: Float[Tensor, " 2"]
+    radius: float
+    in_order: bool
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class CircularFit:
     """Classes on a circle: how well their angle is read, and the plane to look at.
 
     Args:
         harmonics: The angle and its multiples; the first decides.
-        rows: Angle vectors that were read from each row, by a probe that was fitted to other groups.
-        centroids: Their mean in each class.
-        centre: Centre of the circle through the centroids (least squares).
-        radius: Its radius; 1 is that of the angles that the probe was asked for, and noise makes it smaller.
-        angles: Angle of each centroid about the centre, in radians.
-        in_order: Whether the centroids follow each other round the centre in the true order, either way. So do classes
-            that are merely distinct, as the probe was asked for this order. Look at ``principal_in_order``.
-        principal_centroids: The class means in their first two principal components, for which the order was not used.
-        principal_in_order: Whether these follow each other in the true order. By chance 2/(p − 1)! of orders do.
+        principal: First two principal components of the class means, for which the order was not used: 2/(p − 1)! of
+            orders are found here by chance.
+        read: The angle vectors that were read from each row, by a probe that was fitted to other groups. Noise makes
+            the radius less than 1. Order says nothing here: the probe was asked for it, and classes that are merely
+            distinct have it too.
         class_index: The class of each row.
         n_orders: Orders behind the p-values.
         exact: Whether these are all.
     """
 
     harmonics: tuple[Harmonic, ...]
-    rows: Float[Tensor, "n 2"]
-    centroids: Float[Tensor, "class_ 2"]
-    centre: Float[Tensor, " 2"]
-    radius: float
-    angles: Float[Tensor, " class_"]
-    in_order: bool
-    principal_centroids: Float[Tensor, "class_ 2"]
-    principal_in_order: bool
+    principal: CirclePlane
+    read: CirclePlane
     class_index: Int[Tensor, " n"]
     n_orders: int
     exact: bool
@@ -108,13 +118,11 @@ class CircularFit:
 
     def __str__(self) -> str:
         orders = f"{'all' if self.exact else 'random'} {self.n_orders} orders"
-        found = self.r_squared
+        found, period = self.r_squared, len(self.principal.centroids)
         lines = [
-            f"{len(self.centroids)} classes on a circle? {found.n} rows in {found.n_clusters} groups ({orders})",
+            f"{period} classes on a circle? {found.n} rows in {found.n_clusters} groups ({orders})",
             *(f"  harmonic {h.k}         {h}" for h in self.harmonics),
-            f"  radius             {self.radius:.3g}",
-            f"  in order           {'yes' if self.in_order else 'no'}, "
-            f"in principal components {'yes' if self.principal_in_order else 'no'}",
+            f"  in order           {'yes' if self.principal.in_order else 'no'}, in the first two principal components",
         ]
         return "\n".join(lines)
 
@@ -161,24 +169,12 @@ def circular_probe(
     read = {k: reader.read(_circle(np.arange(period), k, period)) for k in {1, *wanted}}
     fits = tuple(_harmonic(k, reader, read[k][1], orders, exact) for k in wanted)
     coordinates = read[1][0]
-    size = one_hot.sum(axis=0)[:, None]
-    centroids = one_hot.T @ coordinates / size
-    centre, radius = _fitted_circle(centroids)
-    around = centroids - centre
-    angles = np.arctan2(around[:, 1], around[:, 0])
-    means = torch.tensor(one_hot.T / size) @ rows
-    U, scale, _ = torch.linalg.svd(means - means.mean(dim=0), full_matrices=False)
-    principal = U[:, :2] * scale[:2]
+    means = torch.tensor((one_hot / one_hot.sum(axis=0)).T) @ rows
+    Vh = torch.linalg.svd(means - means.mean(dim=0), full_matrices=False).Vh
     return CircularFit(
         harmonics=fits,
-        rows=torch.tensor(coordinates),
-        centroids=torch.tensor(centroids),
-        centre=torch.tensor(centre),
-        radius=radius,
-        angles=torch.tensor(angles),
-        in_order=_in_order(angles),
-        principal_centroids=principal,
-        principal_in_order=_in_order(np.arctan2(principal[:, 1].numpy(), principal[:, 0].numpy())),
+        principal=_plane(((rows - means.mean(dim=0)) @ Vh[:2].T).numpy(), one_hot),
+        read=_plane(coordinates, one_hot),
         class_index=torch.tensor(index),
         n_orders=len(orders),
         exact=exact,
@@ -273,12 +269,20 @@ def _orders(period: int, seed: int) -> tuple[Codes, bool]:
     return np.concatenate([np.zeros((len(kept), 1), dtype=np.int64), kept], axis=1), True
 
 
-def _fitted_circle(points: Array) -> tuple[Array, float]:
-    """Centre and radius that make Σ (|p − c|² − r²)² least: linear in c and r² − |c|²."""
-    design = np.column_stack([2 * points, np.ones(len(points))])
-    solution = np.linalg.lstsq(design, (points**2).sum(axis=1), rcond=None)[0]
-    centre: Array = solution[:2]
-    return centre, float(np.sqrt(max(solution[2] + centre @ centre, 0.0)))
+def _plane(rows: Array, one_hot: Array) -> CirclePlane:
+    """The circle makes Σ (|p − c|² − r²)² over centroids p least: linear in c and r² − |c|²."""
+    centroids = (one_hot / one_hot.sum(axis=0)).T @ rows
+    design = np.column_stack([2 * centroids, np.ones(len(centroids))])
+    solution = np.linalg.lstsq(design, (centroids**2).sum(axis=1), rcond=None)[0]
+    centre = solution[:2]
+    around = centroids - centre
+    return CirclePlane(
+        rows=torch.tensor(rows),
+        centroids=torch.tensor(centroids),
+        centre=torch.tensor(centre),
+        radius=float(np.sqrt(max(solution[2] + centre @ centre, 0.0))),
+        in_order=_in_order(np.arctan2(around[:, 1], around[:, 0])),
+    )
 
 
 def _in_order(angles: Array) -> bool:

@@ -148,20 +148,20 @@ def rings_to_draw(geometry: Geometry) -> tuple[LayerGeometry, ...]:
 
 
 def draw_ring(layer: LayerGeometry, axes: Axes) -> None:
-    """Items in the plane of the circular probe: rows small, means large and named, and the fitted circle."""
+    """Items in the principal plane of their means: rows small, means large and named, and the fitted circle."""
     ring = layer.ring
     if ring is None:
         axes.set_visible(False)
         return
-    fit, n = ring.fit, len(ring.names)
-    rows, means = fit.rows.numpy(), fit.centroids.numpy()
+    fit, plane, n = ring.fit, ring.fit.principal, len(ring.names)
+    rows, means = plane.rows.numpy(), plane.centroids.numpy()
     hues = mpl.colormaps["twilight"]
     colours = [hues(0.1 + 0.8 * i / n) for i in range(n)]
     axes.scatter(
         rows[:, 0], rows[:, 1], s=5, c=[colours[i] for i in fit.class_index.tolist()], alpha=0.45, linewidths=0
     )
-    center = (float(fit.centre[0]), float(fit.centre[1]))
-    axes.add_patch(Circle(center, fit.radius, fill=False, edgecolor=MUTED, linewidth=1, linestyle=(0, (4, 3))))
+    center = (float(plane.centre[0]), float(plane.centre[1]))
+    axes.add_patch(Circle(center, plane.radius, fill=False, edgecolor=MUTED, linewidth=1, linestyle=(0, (4, 3))))
     loop = np.vstack([means, means[:1]])
     axes.plot(loop[:, 0], loop[:, 1], color=INK, linewidth=0.8, zorder=3)
     axes.scatter(means[:, 0], means[:, 1], s=26, c=colours, edgecolors=PAPER, linewidths=0.8, zorder=4)
@@ -173,12 +173,12 @@ def draw_ring(layer: LayerGeometry, axes: Axes) -> None:
     axes.margins(0.12)
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_xlabel("cosine that was read")
-    axes.set_ylabel("sine that was read")
+    axes.set_xlabel("first principal component")
+    axes.set_ylabel("second")
     first = fit.harmonics[0]
-    order = "in order" if fit.in_order else "not in order"
+    order = "in order" if plane.in_order else "not in order here"
     axes.set_title(
-        f"layer {layer.site.layer}, {order}\nR² {number(first.r_squared.value)}, p = {first.p_value:.2g}",
+        f"layer {layer.site.layer}, {order}\nread: R² {number(first.r_squared.value)}, p = {first.p_value:.2g}",
         loc="left", fontsize=8.5, fontweight="bold",
     )  # fmt: skip
 

@@ -86,7 +86,7 @@ def test_a_cycle_has_a_ring_and_other_concepts_have_none(sentiment: Geometry):
     ring = measured(load_model("tiny-llama"), load_concept("weekdays"), (1,)).layers[0].ring
     assert ring is not None
     assert ring.names == ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-    assert ring.fit.centroids.shape == torch.Size([7, 2])
+    assert ring.fit.principal.centroids.shape == torch.Size([7, 2])
 
 
 def test_the_same_seed_gives_the_same_numbers(sentiment: Geometry):

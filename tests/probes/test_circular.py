@@ -32,8 +32,8 @@ def test_a_circle_is_read_in_its_order_and_in_no_other(period: int):
     found = circular_probe(*rows(period, 6.0), seed=0)
     assert found.r_squared.low > 0.8
     assert found.p_value <= 1 / 360
-    assert found.in_order
-    assert found.principal_in_order
+    assert found.read.in_order
+    assert found.principal.in_order
     assert found.harmonics[1].p_value > 0.3, "going round once is not going round twice"
 
 
@@ -41,9 +41,9 @@ def test_distinct_classes_are_read_in_any_order():
     """Offsets of each class make R² high for every order, and put the centroids into the order that was asked for."""
     found = circular_probe(*rows(7, 0.0, offsets=3.0), seed=0)
     assert found.r_squared.low > 0.7
-    assert found.in_order
+    assert found.read.in_order
     assert found.p_value > 0.05
-    assert not found.principal_in_order
+    assert not found.principal.in_order
 
 
 def test_noise_is_not_read():
@@ -65,7 +65,7 @@ def test_the_angle_may_start_anywhere_and_run_either_way():
     plain, turned = circular_probe(x, j, period, groups, seed=0), circular_probe(x, (2 - j) % 7, period, groups, seed=0)
     assert turned.r_squared.value == pytest.approx(plain.r_squared.value, abs=1e-6)
     assert turned.p_value == plain.p_value
-    assert turned.in_order
+    assert turned.principal.in_order
 
 
 @pytest.mark.parametrize("period", [4, 5, 6, 7, 8])
@@ -94,19 +94,19 @@ def test_r_squared_is_that_of_the_rows_it_returns():
     found = circular_probe(x, j, period, groups, seed=0)
     angle = 2 * np.pi * j.numpy() / 7
     truth = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    left = ((truth - found.rows.numpy()) ** 2).sum()
+    left = ((truth - found.read.rows.numpy()) ** 2).sum()
     assert found.r_squared.value == pytest.approx(1 - left / ((truth - truth.mean(axis=0)) ** 2).sum(), abs=1e-9)
-    centroid = found.rows[j == 3].mean(dim=0)
-    torch.testing.assert_close(found.centroids[3], centroid)
+    centroid = found.read.rows[j == 3].mean(dim=0)
+    torch.testing.assert_close(found.read.centroids[3], centroid)
 
 
 def test_the_circle_goes_through_its_centroids():
     found = circular_probe(*rows(12, 6.0), seed=0)
-    radii = (found.centroids - found.centre).norm(dim=1)
+    radii = (found.read.centroids - found.read.centre).norm(dim=1)
     assert radii.std() < 0.05
-    assert found.radius == pytest.approx(float(radii.mean()), abs=0.02)
-    assert found.radius == pytest.approx(1.0, abs=0.15)
-    assert float(found.centre.norm()) < 0.1
+    assert found.read.radius == pytest.approx(float(radii.mean()), abs=0.02)
+    assert found.read.radius == pytest.approx(1.0, abs=0.15)
+    assert float(found.read.centre.norm()) < 0.1
 
 
 def test_templates_are_held_out():
@@ -127,7 +127,7 @@ def test_the_planted_ring_is_a_ring():
     found = circular_probe(source, j, 7, [i // 3 for i in range(210)], seed=0)
     assert found.r_squared.low > 0.95
     assert found.p_value == 1 / 360
-    assert found.principal_in_order
+    assert found.principal.in_order
 
 
 @pytest.mark.slow
@@ -142,7 +142,7 @@ def test_seeds_decide_everything():
     state = torch.get_rng_state()
     first, second = (circular_probe(*rows(12, 1.0), seed=4) for _ in range(2))
     assert first.harmonics == second.harmonics
-    assert torch.equal(first.rows, second.rows)
+    assert torch.equal(first.read.rows, second.read.rows)
     assert torch.equal(torch.get_rng_state(), state)
     assert "12 classes on a circle? 240 rows in 20 groups (random 5000 orders)" in str(first)
 
