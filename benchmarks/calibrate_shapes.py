@@ -22,9 +22,11 @@ from calibration import Calibration, coverage, false_positives
 from steerlens.numerics import Estimate
 from steerlens.probes._circular import circular_probe
 from steerlens.probes._curvature import CurvatureReport, curvature_report
-from steerlens.probes._differences import DifferenceReport, DipTest, difference_report, dip_test, group_codes
+from steerlens.probes._differences import DifferenceReport, difference_report
 from steerlens.probes._dimension import dimension_report
+from steerlens.probes._dip import DipTest, dip_test
 from steerlens.probes._displacement import DisplacementReport, displacement_report
+from steerlens.probes._groups import group_codes
 from steerlens.probes._local import LocalDirectionReport, local_direction_report
 from steerlens.probes._overlap import subspace_overlap
 from steerlens.probes._reducible import ReducibilityReport, mutual_information, reducibility_report

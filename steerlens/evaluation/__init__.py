@@ -36,6 +36,7 @@ from steerlens.evaluation._scores import (
     score_neutral,
     score_questions,
 )
+from steerlens.evaluation._sensitivity import sensitivity
 from steerlens.evaluation._transfer import TRANSFER_COLUMNS, Transfer, transfer
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "score_continuations",
     "score_neutral",
     "score_questions",
+    "sensitivity",
     "steerability",
     "transfer",
 ]

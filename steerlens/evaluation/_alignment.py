@@ -13,6 +13,7 @@ from torch.nn import functional
 from steerlens.activations import Site, joined_rows
 from steerlens.concepts import ConceptDataset
 from steerlens.errors import EstimateError, OptionError
+from steerlens.evaluation._sensitivity import sensitivity
 from steerlens.maps import Training
 from steerlens.maps._training import train
 from steerlens.models import LensModel, TokenBatch, lens_logits, logit_lens
@@ -21,11 +22,13 @@ from steerlens.progress import progress
 
 ALIGNMENT_COLUMNS = (
     "layer", "site", "aligned", "aligned_low", "aligned_high", "represented", "represented_low", "represented_high",
-    "gap", "gap_low", "gap_high", "rank", "commonest", "regime", "n", "n_clusters",
+    "gap", "gap_low", "gap_high", "sensitivity", "sensitivity_low", "sensitivity_high", "rank", "commonest", "regime",
+    "n", "n_clusters",
 )  # fmt: skip
 """One row is one block. ``aligned`` (A_lin): share of held-out prompts whose likeliest token, by the logit lens, is the
 first token of the answer. ``represented`` (A_mlp): the same after a trained residual network. ``gap``: their paired
-difference. ``rank``: median rank of the answer by the logit lens. ``commonest``: share of
+difference. ``sensitivity`` (λ_sens): change of the next-token logits per unit step in a random direction at the block,
+see `steerlens.evaluation.sensitivity`. ``rank``: median rank of the answer by the logit lens. ``commonest``: share of
 the commonest answer, which a network that knows nothing can always say. ``regime``: see `REGIMES`."""
 
 REGIMES = {
@@ -39,7 +42,7 @@ HALF = 0.5
 HIDDEN = 512
 DISTRACTORS = 512
 """Tokens besides the answers among which the network learns to tell the answer."""
-TRAINING = Training(steps=80, learning_rate=1e-3, patience=40, batch_size=64, weight_decay=1e-2)
+TRAINING = Training(steps=80, learning_rate=1e-2, patience=40, batch_size=64, weight_decay=1e-2)
 
 
 @final
@@ -62,7 +65,7 @@ class OutputAlignment:
         return self.frame.copy()
 
     def __str__(self) -> str:
-        columns = ["layer", "aligned", "represented", "gap", "rank", "regime"]
+        columns = ["layer", "aligned", "represented", "gap", "sensitivity", "rank", "regime"]
         return f"Output alignment of {self.concept} in {self.model}\n" + self.frame[columns].to_string(
             index=False, float_format="%.2f"
         )
@@ -108,32 +111,43 @@ def output_alignment(
         raise EstimateError(f"Intervals need at least 5 groups of test pairs, but got {len(set(test.groups))}.")
     blocks = tuple(range(model.n_layers)) if layers is None else tuple(layers)
     learned, held = (_asked(model, pairs, blocks) for pairs in (fit, test))
+    lengths = {layer: held.x[layer].double().norm(dim=1) for layer in blocks}
+    moved = dict(zip(blocks, sensitivity(model, held.prompts, lengths, seed=seed), strict=True))
     rows: list[dict[str, Any]] = []
     with progress(f"output alignment of {test.name}", len(blocks)) as advance:
         for layer in blocks:
             plain = logit_lens(model, held.x[layer], held.answers)
             trained = _network(model, learned.x[layer], learned.answers, hidden, training, seed + layer)
             better = logit_lens(model, trained(held.x[layer]), held.answers)
-            rows.append(_row(layer, plain.rank, better.rank, held, seed))
+            rows.append(_row(layer, plain.rank, better.rank, moved[layer], held, seed))
             advance(1)
     return OutputAlignment(pd.DataFrame(rows, columns=list(ALIGNMENT_COLUMNS)), model.name, test.name)
 
 
-def _row(layer: int, plain: Int[Tensor, " n"], better: Int[Tensor, " n"], held: "_Asked", seed: int) -> dict[str, Any]:
+def _row(
+    layer: int,
+    plain: Int[Tensor, " n"],
+    better: Int[Tensor, " n"],
+    moved: Float[Tensor, " n"],
+    held: "_Asked",
+    seed: int,
+) -> dict[str, Any]:
     groups = held.groups
+    sensitive = cluster_mean(moved.numpy(), groups, seed=seed)
     commonest = float(held.answers.bincount().max()) / len(held.answers)
     high = max(HALF, commonest)
     aligned, represented = (cluster_mean((r == 0).double().numpy(), groups, seed=seed) for r in (plain, better))
     gap = cluster_mean(((better == 0).double() - (plain == 0).double()).numpy(), groups, seed=seed)
     regime = "undecided"
-    if represented.high < HALF and aligned.high < HALF:
+    # A network that knows less than the commonest answer was not trained well enough to say that nothing is there.
+    if commonest <= represented.high < HALF and aligned.high < HALF:
         regime = "absent"
     elif aligned.low > high:
         regime = "aligned"
     elif represented.low > high and aligned.high < HALF:
         regime = "represented"
     row: dict[str, Any] = {"layer": layer, "site": Site.resid_post(layer).hook_name}
-    for name, e in (("aligned", aligned), ("represented", represented), ("gap", gap)):
+    for name, e in (("aligned", aligned), ("represented", represented), ("gap", gap), ("sensitivity", sensitive)):
         row |= {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high}
     return row | {
         "rank": float(plain.double().median()), "commonest": commonest, "regime": regime,
@@ -147,6 +161,7 @@ class _Asked:
     """Activations at the end of every question's context, and the token that answers it."""
 
     x: dict[int, Float[Tensor, "n d_model"]]
+    prompts: tuple[tuple[int, ...], ...]
     answers: Int[Tensor, " n"]
     groups: tuple[str, ...]
 
@@ -162,7 +177,8 @@ def _asked(model: LensModel, pairs: ConceptDataset, layers: Sequence[int], *, ba
         tokens = TokenBatch.from_rows([r.ids[: r.n_prompt] for r in part], pad_id=model.pad_id, padding_side="left")
         model.read(tokens, list(names), lambda name, value: kept[names[name]].append(value[:, -1].detach().cpu()))
     answers = torch.tensor([r.ids[r.n_prompt] for r in rows])
-    return _Asked({k: torch.cat(v) for k, v in kept.items()}, answers, tuple(q.group for q in questions))
+    prompts = tuple(tuple(r.ids[: r.n_prompt]) for r in rows)
+    return _Asked({k: torch.cat(v) for k, v in kept.items()}, prompts, answers, tuple(q.group for q in questions))
 
 
 def _network(

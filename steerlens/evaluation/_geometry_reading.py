@@ -1,5 +1,6 @@
 """What the numbers of one layer say in words: which rung of the ladder its geometry asks for, and how sure that is."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -90,14 +91,22 @@ def read_layer(
             parts.append("which is no more than regression to the mean")
     if direction is not None and direction.opposed.low > 0.25 and seen:
         parts.append(f"{_said(direction.opposed)} of the pairs point against the mean difference")
-    if ring is not None and ring.fit.p_value <= LEVEL:
-        orders = f"{'all' if ring.fit.exact else 'random'} {ring.fit.n_orders} orders"
-        shown = "principal components show it" if ring.fit.principal.in_order else "principal components do not show it"
-        parts.append(
-            f"the {len(ring.names)} items lie on a circle in their order (p = {ring.fit.p_value:.2g} over {orders})"
-        )
-        parts.append(shown)
+    parts += _ring_parts(ring)
     return LayerReading(site.hook_name, site.layer, rung, sure, "; ".join(parts) + ".")
+
+
+def _ring_parts(ring: Ring | None) -> list[str]:
+    """Order in the principal plane, for which no probe was asked, and whether the angle is read better in it."""
+    if ring is None:
+        return []
+    n, parts = len(ring.names), []
+    if ring.fit.principal.in_order:
+        chance = 2 / math.factorial(n - 1)
+        parts.append(f"the {n} items follow each other round a ring in their principal plane (by chance {chance:.2g})")
+    if ring.fit.p_value <= LEVEL:
+        orders = f"{'all' if ring.fit.exact else 'random'} {ring.fit.n_orders} orders"
+        parts.append(f"their angle is read better in this order than in others (p = {ring.fit.p_value:.2g}, {orders})")
+    return parts
 
 
 def _rung(seen: bool, moves: bool, gap: NonlinearityGap) -> tuple[Rung, Literal["shown", "not excluded"]]:

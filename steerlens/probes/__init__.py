@@ -6,14 +6,13 @@ from steerlens.probes._controls import Selectivity, selectivity
 from steerlens.probes._curvature import CurvatureReport, curvature_report
 from steerlens.probes._differences import (
     DifferenceReport,
-    DipTest,
     coherence,
     d_prime,
     difference_report,
-    dip_test,
     split_half_cosine,
 )
 from steerlens.probes._dimension import DimensionReport, ScaleDimension, dimension_report
+from steerlens.probes._dip import DipTest, dip_test
 from steerlens.probes._direction import DirectionReport, direction_report
 from steerlens.probes._displacement import DisplacementReport, displacement_report
 from steerlens.probes._erasure import ErasureReport, erase_then_probe

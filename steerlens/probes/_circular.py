@@ -13,14 +13,6 @@ from torch import Tensor
 
 from steerlens.errors import ActivationError, OptionError
 from steerlens.numerics import Estimate
-from steerlens.probes._differences import (
-    finite_rows,
-    group_blocks,
-    group_codes,
-    group_folds,
-    jackknife,
-    span_coordinates,
-)
 from steerlens.probes._displacement import (
     LINEAR_PENALTIES,
     N_FOLDS,
@@ -29,6 +21,9 @@ from steerlens.probes._displacement import (
     held_out_fits,
     residual_operators,
 )
+from steerlens.probes._groups import group_blocks, group_codes, group_folds
+from steerlens.probes._jackknife import jackknife
+from steerlens.probes._pairs import finite_rows, span_coordinates
 
 Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from steerlens.errors import FitError, OptionError
 from steerlens.numerics import Estimate
-from steerlens.probes._differences import finite_rows, group_blocks, group_codes, jackknife
+from steerlens.probes._groups import group_codes, group_halves
+from steerlens.probes._jackknife import half_samples
+from steerlens.probes._pairs import finite_rows
 
 Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -114,15 +116,10 @@ def curvature_report(
     null = np.array(
         [_statistics(cloud, landmarks, neighbours, tangent) for cloud in matched_gaussian(z, codes, rng, n_samples)]
     )
-    blocks = group_blocks(codes)
-    left_out = []
-    for block in range(int(blocks.max()) + 1):
-        keep = blocks != block
-        places = np.cumsum(keep) - 1
-        left_out.append(_statistics(z[keep], places[landmarks[keep[landmarks]]], neighbours, tangent))
+    halves = np.array([_of_part(z, landmarks, half, neighbours, tangent) for half in group_halves(codes, seed)])
     distortion, variation, turning = (
-        jackknife(v, o, codes, within=w)
-        for v, o, w in zip(found, np.array(left_out).T, ((1.0, np.inf), (0.0, 1.0), (-1.0, 1.0)), strict=True)
+        half_samples(v, o, codes, within=w)
+        for v, o, w in zip(found, halves.T, ((1.0, np.inf), (0.0, 1.0), (-1.0, 1.0)), strict=True)
     )
     p_distortion, _, p_turning = ((1 + (null >= found - 1e-9).sum(axis=0)) / (1 + n_samples)).tolist()
     flat = null.mean(axis=0)
@@ -201,6 +198,14 @@ def _statistics(z: Array, landmarks: Codes, k: int, tangent: int) -> Array:
     neighbour = _unlike(planes[:, None], planes[near]).mean()
     others = _unlike(planes[landmarks][:, None], planes[None])[far].mean()
     return np.array([paths[far].mean() / max(straight[far].mean(), 1e-300), neighbour, others - neighbour])
+
+
+def _of_part(z: Array, landmarks: Codes, keep: npt.NDArray[np.bool_], k: int, tangent: int) -> Array:
+    """Statistics of some rows, from those landmarks that are among them, or from all where none is."""
+    places = np.cumsum(keep) - 1
+    some = landmarks[keep[landmarks]]
+    chosen = places[some] if len(some) else np.arange(int(keep.sum()))
+    return _statistics(z[keep], chosen, min(k, int(keep.sum()) - 2), tangent)
 
 
 def _graph(distance: Array, near: Codes) -> sparse.csr_array:

@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Float
-from scipy import ndimage, special
 from torch import Tensor
 
-from steerlens.errors import ActivationError, EstimateError, OptionError
 from steerlens.numerics import Estimate, cluster_mean, unit
-from steerlens.numerics._resample import MIN_CLUSTERS
+from steerlens.probes._dip import DipTest, dip_test
+from steerlens.probes._groups import group_blocks, group_codes, group_folds, group_halves, group_sums
+from steerlens.probes._jackknife import half_samples_share, jackknife_and_halves
+from steerlens.probes._pairs import paired_rows, span_coordinates
 
 Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -26,12 +27,6 @@ N_BINS = 50
 
 N_FOLDS = 10
 """Into so many folds groups are dealt, or as many as there are groups."""
-
-N_BLOCKS = 20
-"""At most so many parts are left out in turn by a jackknife."""
-
-COARSE = np.geomspace(0.03, 8.0, 28)
-"""Densities, per standard deviation, at which excess masses are compared; refined about the best."""
 
 
 def coherence(differences: Float[Tensor, "pair d_model"], groups: Sequence[Hashable], *, seed: int) -> Estimate:
@@ -74,31 +69,6 @@ def split_half_cosine(differences: Float[Tensor, "pair d_model"], *, seed: int, 
     first, second = d[order[:, :half]].mean(dim=1), d[order[:, half : 2 * half]].mean(dim=1)
     r = float(torch.nn.functional.cosine_similarity(first, second, dim=1).mean())
     return 2 * r / (1 + r) if r > 0 else r
-
-
-@final
-@dataclass(frozen=True)
-class DipTest:
-    """Whether a sample has more than one mode.
-
-    Args:
-        dip: Hartigan's dip: how far the distribution is from the nearest one with a single mode, in [1/(2n), 1/4].
-        null: 0.95 quantile of the dip where there is one mode: samples of the smoothest curve through the data that
-            has one mode, with the data's correlation within groups.
-        p_value: Share of such samples, this one included, with as large a dip. Calibrated for bell-shaped laws,
-            skewed and heavy-tailed ones included; for flat-topped ones it is too small (a uniform law falls below
-            0.05 in one to two of ten samples).
-        p_uniform: The same of uniform samples, which is Hartigan's own test. It holds its level for every law with
-            one mode, and for a bell-shaped one it nearly never rejects: much power is lost.
-    """
-
-    dip: float
-    null: float
-    p_value: float
-    p_uniform: float
-
-    def __str__(self) -> str:
-        return f"{self.dip:.3g}, one mode below {self.null:.3g} (p = {self.p_value:.2g}, uniform {self.p_uniform:.2g})"
 
 
 @final
@@ -190,19 +160,22 @@ def difference_report(
     unit(d.mean(dim=0))
     short = span_coordinates(torch.cat([plus, minus]))
     high_rows, low_rows = short[: len(d)], short[len(d) :]
-    folds, blocks = group_folds(codes, N_FOLDS, seed), group_blocks(codes)
+    folds = group_folds(codes, N_FOLDS, seed)
     everything = np.ones(len(d), dtype=bool)
     read = _read(high_rows, low_rows, folds, everything)
     found = _held_out(high_rows, low_rows, folds, everything)
+    halves = np.stack([_held_out(high_rows, low_rows, folds, half) for half in group_halves(codes, seed)])
+    blocks = group_blocks(codes)
     left_out = np.stack([_held_out(high_rows, low_rows, folds, blocks != b) for b in range(int(blocks.max()) + 1)])
-    opposed, auroc, wrong = (jackknife_share(found[i], left_out[:, i], codes) for i in (1, 3, 4))
+    opposed = half_samples_share(found[1], halves[:, 1], codes, of=len(d))
+    auroc, wrong = (half_samples_share(found[i], halves[:, i], codes, of=2 * len(d)) for i in (3, 4))
     binned, binned_null = _binned_overlap(read, folds, codes, seed)
     return DifferenceReport(
         coherence=coherence(d, groups, seed=seed),
-        alignment=jackknife(found[0], left_out[:, 0], codes, within=(-1.0, 1.0)),
+        alignment=jackknife_and_halves(found[0], left_out[:, 0], halves[:, 0], codes, within=(-1.0, 1.0)),
         opposed=opposed,
         cosines=tuple(float(q) for q in np.quantile(read.cosine, QUANTILES)),
-        d_prime=jackknife(found[2], left_out[:, 2], codes),
+        d_prime=jackknife_and_halves(found[2], left_out[:, 2], halves[:, 2], codes),
         auroc=auroc,
         overlap=replace(wrong, value=2 * wrong.value, low=2 * wrong.low, high=2 * wrong.high),
         binned_overlap=binned,
@@ -212,197 +185,6 @@ def difference_report(
         n=len(d),
         n_clusters=int(codes.max()) + 1,
     )
-
-
-def dip(values: npt.ArrayLike) -> Array:
-    """Hartigan's dip of each row of values: sup |F − U| for the distribution U with one mode that makes it least.
-
-    Half the largest gain in excess mass, over densities λ, of two intervals over one: E_m(λ) is the most of
-    F(I) − λ|I| that m disjoint intervals collect. The density is searched for on a grid that is refined about the
-    best, which may leave the dip up to a hundredth of itself too small.
-
-    Args:
-        values: Shape (..., n).
-
-    References:
-        hartigan1985; muller1991 (dip and excess mass).
-    """
-    given = np.asarray(values, dtype=np.float64)
-    x = np.sort(given.reshape(-1, given.shape[-1]), axis=1)
-    spread = x.std(axis=1, keepdims=True)
-    # Equal values have no scale; what is left of them is the mass of one value, 1/(2n).
-    x = (x - x.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1.0)
-    found = np.concatenate([_largest_gain(part) for part in np.array_split(x, max(1, x.size // 16_000))]) / 2
-    return found.reshape(given.shape[:-1])
-
-
-def dip_test(values: npt.ArrayLike, groups: Sequence[Hashable], *, seed: int, n_samples: int = 500) -> DipTest:
-    """Test whether values have more than one mode.
-
-    The null is drawn from the data smoothed until one mode is left (with the least bandwidth that does so), as in
-    Silverman's test; values of one group are correlated as they are in the data.
-
-    Args:
-        values: Shape (n,).
-        groups: The group of each value.
-        seed: Of the samples.
-        n_samples: How many.
-
-    Raises:
-        EstimateError: If there are fewer than five groups.
-
-    References:
-        hartigan1985; silverman1981 (critical bandwidth); ameijeiras2019 (both together).
-    """
-    x = np.asarray(values, dtype=np.float64)
-    codes = group_codes(groups, len(x))
-    if x.std() <= 1e-9 * np.abs(x).max():
-        return DipTest(0.5 / len(x), 0.5 / len(x), 1.0, 1.0)
-    found = float(dip(x))
-    rng = np.random.default_rng(seed)
-    shared = rng.normal(size=(n_samples, int(codes.max()) + 1))[:, codes]
-    alone = rng.normal(size=(n_samples, len(x)))
-    scores = special.ndtri((np.argsort(np.argsort(x, kind="stable"), kind="stable") + 0.5) / len(x))
-    within = intraclass_correlation(scores, codes)
-    u = special.ndtr(np.sqrt(within) * shared + np.sqrt(1 - within) * alone)
-    centres, mass = _one_mode(x)
-    null, flat = dip(np.interp(u, np.cumsum(mass) / mass.sum(), centres)), dip(u)
-    return DipTest(
-        dip=found,
-        null=float(np.quantile(null, 0.95)),
-        p_value=float((1 + (null >= found).sum()) / (1 + n_samples)),
-        p_uniform=float((1 + (flat >= found).sum()) / (1 + n_samples)),
-    )
-
-
-def intraclass_correlation(values: Array, codes: Codes) -> float:
-    """Share of the variance that lies between groups, from one-way analysis of variance, in [0, 1)."""
-    sizes = np.bincount(codes).astype(float)
-    n, k = len(values), len(sizes)
-    if k == n:
-        return 0.0
-    means = np.bincount(codes, values) / sizes
-    within = ((values - means[codes]) ** 2).sum() / (n - k)
-    between = (sizes * (means - values.mean()) ** 2).sum() / (k - 1)
-    size = (n - (sizes**2).sum() / n) / (k - 1)
-    variance = max((between - within) / size, 0.0)
-    return float(min(variance / max(variance + within, 1e-300), 0.999))
-
-
-def paired_rows(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-    """Both samples in float64, checked to be finite pairs.
-
-    Raises:
-        ActivationError: If they are not.
-    """
-    if positive.shape != negative.shape or positive.ndim != 2:
-        raise ActivationError(
-            f"Differences need pairs, shape (pair, d_model) twice, but got {tuple(positive.shape)} and "
-            f"{tuple(negative.shape)}."
-        )
-    return finite_rows(positive), finite_rows(negative)
-
-
-def finite_rows(x: Tensor) -> Tensor:
-    """Rows in float64, checked to be finite.
-
-    Raises:
-        ActivationError: If they are not.
-    """
-    if not torch.isfinite(x).all():
-        bad = int((~torch.isfinite(x)).any(dim=1).sum())
-        raise ActivationError(f"Probes need finite rows, but {bad} of {len(x)} have NaN or infinity.")
-    return x.detach().double().cpu()
-
-
-def group_codes(groups: Sequence[Hashable], n: int) -> Codes:
-    """Groups as numbers, in order of appearance.
-
-    Raises:
-        OptionError: If there is not one group for each row.
-        EstimateError: If there are fewer than five.
-    """
-    if len(groups) != n:
-        raise OptionError(f"Each of the {n} rows needs a group, but got {len(groups)} groups.")
-    order = {g: i for i, g in enumerate(dict.fromkeys(groups))}
-    if len(order) < MIN_CLUSTERS:
-        raise EstimateError(f"Needs at least {MIN_CLUSTERS} groups, but got {len(order)} (n = {n}). Measure on more.")
-    return np.array([order[g] for g in groups], dtype=np.int64)
-
-
-def group_sums(x: Tensor, codes: Codes) -> Tensor:
-    """Sum of the rows of each group."""
-    return x.new_zeros(int(codes.max()) + 1, x.shape[1]).index_add_(0, torch.tensor(codes), x)
-
-
-def group_folds(codes: Codes, n_folds: int, seed: int) -> Codes:
-    """The fold of each row; a group is in one fold, folds are equal in groups up to one."""
-    n_groups = int(codes.max()) + 1
-    fold = np.arange(n_groups) % min(n_folds, n_groups)
-    return np.random.default_rng(seed).permutation(fold)[codes]
-
-
-def span_coordinates(x: Tensor) -> Array:
-    """Coordinates of the rows in the space that they span: equal inner products, at most as many columns as rows."""
-    if x.shape[1] <= x.shape[0]:
-        return x.numpy()
-    short: Array = torch.linalg.qr(x.T, mode="r").R.T.numpy()
-    return short
-
-
-def group_blocks(codes: Codes) -> Codes:
-    """Groups gathered into at most `N_BLOCKS` parts, for a jackknife; the part of each row."""
-    n_groups = int(codes.max()) + 1
-    block: Codes = (np.arange(n_groups) * min(N_BLOCKS, n_groups) // n_groups)[codes]
-    return block
-
-
-def jackknife(
-    value: float, left_out: Array, codes: Codes, *, within: tuple[float, float] = (-np.inf, np.inf)
-) -> Estimate:
-    """95 % interval from the values without each block in turn: value ± t · √((B − 1)/B Σ (v₋ᵦ − v̄)²).
-
-    For statistics that a bootstrap would bias, since a resample holds copies of rows, or that are fitted on some rows
-    and scored on others, where a bootstrap of the scores alone misses that other data would fit otherwise. ``within``
-    is the range of the statistic.
-
-    References:
-        tukey1958; busing1999 (blocks).
-    """
-    n_blocks = len(left_out)
-    low, high = within
-    error = np.sqrt((n_blocks - 1) / n_blocks * ((left_out - left_out.mean()) ** 2).sum())
-    half = float(special.stdtrit(n_blocks - 1, 0.975) * error)
-    ends = float(max(value - half, low)), float(min(value + half, high))
-    method = f"block jackknife, {n_blocks}"
-    return Estimate(float(value), *ends, 0.95, len(codes), int(codes.max()) + 1, method)
-
-
-def jackknife_share(value: float, left_out: Array, codes: Codes) -> Estimate:
-    """95 % interval of a share: Wilson's, for as many rows as its jackknife variance is worth.
-
-    Unlike value ± t · error it stays within [0, 1], and has a width where all rows agree: each group counts once there.
-
-    References:
-        wilson1927.
-    """
-    n_blocks, n_groups = len(left_out), int(codes.max()) + 1
-    variance = (n_blocks - 1) / n_blocks * ((left_out - left_out.mean()) ** 2).sum()
-    p = min(max(value, 0.0), 1.0)
-    spread = p * (1 - p)
-    worth = float(np.clip(spread / variance, 1.0, len(codes))) if spread > 0 and variance > 0 else float(n_groups)
-    t = float(special.stdtrit(n_blocks - 1, 0.975)) ** 2 / worth
-    middle, half = (p + t / 2) / (1 + t), np.sqrt(t * spread + t**2 / 4) / (1 + t)
-    low, high = min(max(middle - half, 0.0), p), max(min(middle + half, 1.0), p)
-    return Estimate(p, float(low), float(high), 0.95, len(codes), n_groups, f"block jackknife, Wilson, {n_blocks}")
-
-
-def share_as_large(null: Array, found: float, scale: float) -> float:
-    """Permutation p-value: the share of null values, the found one included, that are at least as large.
-
-    Values that differ by rounding alone, a billionth of ``scale``, count as equal.
-    """
-    return float((1 + (null >= found - 1e-9 * scale).sum()) / (1 + len(null)))
 
 
 @final
@@ -470,44 +252,3 @@ def _binned_overlap(read: _Read, folds: Codes, codes: Codes, seed: int) -> tuple
     p = kept @ one_hot[0] + (1 - kept) @ one_hot[1]
     overlap = np.minimum(p, one_hot.sum(axis=(0, 1)) - p).sum(axis=1) / len(high)
     return float(overlap[0]), float(overlap[1:].mean())
-
-
-def _largest_gain(x: Array) -> Array:
-    """Largest gain over all densities, for sorted rows of unit variance."""
-    coarse = np.stack([_gain(x, np.full(len(x), density)) for density in COARSE])
-    best = COARSE[coarse.argmax(axis=0)]
-    step = COARSE[1] / COARSE[0]
-    fine = [_gain(x, best * step**power) for power in np.linspace(-0.9, 0.9, 10)]
-    largest: Array = np.maximum(coarse.max(axis=0), np.stack(fine).max(axis=0))
-    return largest
-
-
-def _gain(x: Array, density: Array) -> Array:
-    """Excess mass of two intervals less that of one, for sorted rows, at a density for each row."""
-    n = x.shape[1]
-    line = density[:, None] * x
-    ends, starts = np.arange(1, n + 1) / n - line, np.arange(n) / n - line
-    left = np.maximum.accumulate(ends - np.minimum.accumulate(starts, axis=1), axis=1)
-    right = np.maximum.accumulate(np.maximum.accumulate(ends[:, ::-1], axis=1) - starts[:, ::-1], axis=1)[:, ::-1]
-    gain: Array = (left[:, :-1] + right[:, 1:]).max(axis=1) - left[:, -1]
-    return gain
-
-
-def _one_mode(x: Array, n_cells: int = 1024) -> tuple[Array, Array]:
-    """Places and masses of the data smoothed by the least normal kernel that leaves one mode."""
-    low, high = x.min() - 3 * x.std(), x.max() + 3 * x.std()
-    counts, edges = np.histogram(x, bins=n_cells, range=(low, high))
-    cell = (high - low) / n_cells
-
-    def smooth(bandwidth: float) -> Array:
-        density: Array = ndimage.gaussian_filter1d(counts.astype(float), bandwidth / cell, mode="constant", truncate=6)
-        return density
-
-    rough, enough = 0.01 * x.std(), 3 * x.std()
-    for _ in range(14):
-        middle = float(np.sqrt(rough * enough))
-        step = np.sign(np.diff(smooth(middle)))
-        step = step[step != 0]
-        one = ((step[:-1] > 0) & (step[1:] < 0)).sum() <= 1
-        rough, enough = (rough, middle) if one else (middle, enough)
-    return edges[1:], smooth(enough) + 1e-300

@@ -14,7 +14,9 @@ from torch import Tensor
 from steerlens.errors import FitError
 from steerlens.numerics import Estimate
 from steerlens.probes._curvature import principal_coordinates
-from steerlens.probes._differences import finite_rows, group_blocks, group_codes, jackknife, span_coordinates
+from steerlens.probes._groups import group_blocks, group_codes, group_halves
+from steerlens.probes._jackknife import half_samples, jackknife
+from steerlens.probes._pairs import finite_rows, span_coordinates
 
 Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -123,7 +125,7 @@ def dimension_report(
     ratios = np.array([participation_ratio(gram[np.ix_(k, k)], codes[k]) for k in keeps])
     logs = jackknife(np.log(ratio), np.log(np.maximum(ratios, 1.0)), codes)
     ranks = np.array([effective_rank(short[k]) for k in keeps])
-    scales = _scales(z, codes, keeps, seed)
+    scales = _scales(z, codes, seed)
     values = _variances(short)
     return DimensionReport(
         participation_ratio=Estimate(
@@ -197,7 +199,7 @@ def _distinct(Q: Array) -> float:
     return float(Q.sum() ** 2 - 4 * (Q.sum(axis=1) ** 2).sum() + 2 * (Q**2).sum())
 
 
-def _scales(z: Array, codes: Codes, keeps: Sequence[npt.NDArray[np.bool_]], seed: int) -> tuple[ScaleDimension, ...]:
+def _scales(z: Array, codes: Codes, seed: int) -> tuple[ScaleDimension, ...]:
     """Dimension at k = 2, 4, … up to a quarter of the groups."""
     n_groups = int(codes.max()) + 1
     order = np.random.default_rng(seed).permutation(len(z))
@@ -205,19 +207,15 @@ def _scales(z: Array, codes: Codes, keeps: Sequence[npt.NDArray[np.bool_]], seed
     distance = torch.cdist(torch.tensor(z), torch.tensor(z[standing])).numpy()
     distance[codes[:, None] == codes[standing]] = np.inf
     ks = [2**i for i in range(1, 12) if 2**i <= max(n_groups // 4, 2)]
-    # Whatever block is left out, enough neighbours are left.
-    enough = min(max(ks) + int(np.bincount(group_blocks(np.arange(n_groups))).max()) + 1, distance.shape[1] - 1)
-    nearest = np.argpartition(distance, enough - 1, axis=1)[:, :enough]
-    by_distance = np.argsort(np.take_along_axis(distance, nearest, axis=1), axis=1)
-    nearest = np.take_along_axis(nearest, by_distance, axis=1)
+    nearest = np.argsort(distance, axis=1)
     lengths = np.take_along_axis(distance, nearest, axis=1)
     found = _by_scale(lengths, np.ones_like(nearest, dtype=bool), ks)
-    left_out = np.stack([_by_scale(lengths[keep], keep[standing][nearest[keep]], ks) for keep in keeps])
-    if not np.isfinite(found).all() or not np.isfinite(left_out).all():
+    halves = [_by_scale(lengths[h], h[standing][nearest[h]], ks) for h in group_halves(codes, seed)]
+    if not np.isfinite(found).all() or not np.isfinite(halves).all():
         raise FitError("Dimension by neighbours needs distinct rows, but most have a copy in another group.")
     radii = np.median(lengths[:, [k - 1 for k in ks]], axis=0)
     return tuple(
-        ScaleDimension(k, float(radii[i]), jackknife(found[i], left_out[:, i], codes, within=(0.0, np.inf)))
+        ScaleDimension(k, float(radii[i]), half_samples(found[i], np.array(halves)[:, i], codes, within=(0.0, np.inf)))
         for i, k in enumerate(ks)
     )
 

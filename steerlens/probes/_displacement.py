@@ -12,16 +12,9 @@ from torch import Tensor
 
 from steerlens.errors import ActivationError, FitError
 from steerlens.numerics import Estimate
-from steerlens.probes._differences import (
-    finite_rows,
-    group_blocks,
-    group_codes,
-    group_folds,
-    jackknife,
-    share_as_large,
-    span_coordinates,
-)
-from steerlens.probes._local import deal_groups
+from steerlens.probes._groups import deal_groups, group_blocks, group_codes, group_folds
+from steerlens.probes._jackknife import jackknife, share_as_large
+from steerlens.probes._pairs import finite_rows, span_coordinates
 
 Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]

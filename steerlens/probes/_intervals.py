@@ -157,8 +157,9 @@ def share_interval(hits: Array, codes: Codes, *, level: float) -> Estimate:
 def auroc_interval(scores: Array, y: npt.NDArray[np.int64], codes: Codes, *, level: float) -> Estimate:
     """Area under the ROC curve, with Hall's interval of its logit over clusters and seeds.
 
-    Where the classes do not overlap the variance cannot be known: a cluster then counts as a row, and the interval is
-    Wilson's of as many rows of the smaller class as there are clusters.
+    No mean of values in [0, 1] varies more than a share: the interval is never wider than Wilson's with one row for
+    each cluster, and is that where classes do not overlap, so that the variance cannot be known. Near 1 the logit alone
+    would reach below 0.1.
 
     Args:
         scores: Shape (seed, n).
@@ -185,14 +186,12 @@ def auroc_interval(scores: Array, y: npt.NDArray[np.int64], codes: Codes, *, lev
     share = _sums(scale[None] / 2, codes, count)[0]
     spread = Spread.of(influence, share, by_seed)
     rounding = 1e-12
-    if spread.variance <= rounding**2 or not rounding < area < 1 - rounding:
-        freedom = Spread(0.0, count - 1.0, 0.0)
-        ends = _wilson(area, freedom.quantile(level) ** 2 / min(count, n1, n0))
-    else:
+    ends = _wilson(area, Spread(0.0, count - 1.0, 0.0).quantile(level) ** 2 / min(count, n1, n0))
+    if spread.variance > rounding**2 and rounding < area < 1 - rounding:
         slope = 1 / (area * (1 - area))
         logit, scaled = np.log(area / (1 - area)), replace(spread, variance=spread.variance * slope**2)
         by_logit = [1 / (1 + np.exp(-(logit + end))) for end in scaled.hall(level)]
-        ends = (min(float(by_logit[0]), area), max(float(by_logit[1]), area))
+        ends = (max(min(float(by_logit[0]), area), ends[0]), min(max(float(by_logit[1]), area), ends[1]))
     method = f"cluster jackknife and {_seeds(scores)}, Hall's on the logit"
     return Estimate(area, *ends, level, len(y), count, method)
 

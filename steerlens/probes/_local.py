@@ -13,14 +13,9 @@ from torch import Tensor
 
 from steerlens.errors import ActivationError, OptionError
 from steerlens.numerics import Estimate
-from steerlens.probes._differences import (
-    finite_rows,
-    group_blocks,
-    group_codes,
-    jackknife,
-    share_as_large,
-    span_coordinates,
-)
+from steerlens.probes._groups import deal_groups, group_blocks, group_codes
+from steerlens.probes._jackknife import jackknife, share_as_large
+from steerlens.probes._pairs import finite_rows, span_coordinates
 
 Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -143,23 +138,6 @@ def neighbours_of_other_groups(x: Tensor, codes: Codes, k: int) -> Codes:
     most = len(codes) - int(np.bincount(codes).max())
     nearest: Codes = distance.topk(min(k, most), largest=False, sorted=True).indices.numpy()
     return nearest
-
-
-def deal_groups(codes: Codes, n_permutations: int, seed: int) -> Codes:
-    """Permutations of rows that carry whole groups to the places of others, shape (resample, n).
-
-    Rows that belong together stay neighbours of each other. Where all groups are equally large this is exactly a
-    permutation of groups; where they are not, groups are laid end to end in random order over the places, so that some
-    are cut in two.
-    """
-    rng = np.random.default_rng(seed)
-    places = np.argsort(codes, kind="stable")
-    n_groups = int(codes.max()) + 1
-    rank = rng.permuted(np.tile(np.arange(n_groups), (n_permutations, 1)), axis=1)
-    dealt = np.argsort(rank[:, codes], axis=1, kind="stable")
-    permutation = np.empty_like(dealt)
-    permutation[:, places] = dealt
-    return permutation
 
 
 def _autocorrelation(gram: Array, near: Codes, dealt: Codes, keep: Array) -> Array:

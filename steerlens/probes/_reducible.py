@@ -12,15 +12,9 @@ from torch import Tensor
 from steerlens.errors import FitError
 from steerlens.numerics import Estimate
 from steerlens.probes._curvature import matched_gaussian
-from steerlens.probes._differences import (
-    finite_rows,
-    group_blocks,
-    group_codes,
-    group_folds,
-    jackknife,
-    jackknife_share,
-)
-from steerlens.probes._local import deal_groups
+from steerlens.probes._groups import deal_groups, group_codes, group_folds, group_halves
+from steerlens.probes._jackknife import half_samples, half_samples_share
+from steerlens.probes._pairs import finite_rows
 
 Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -137,16 +131,15 @@ def reducibility_report(
     gaussian = np.array([mixture_share(cloud) for cloud in matched_gaussian(x, codes, rng, n_permutations)])
     # Shares are whole numbers of rows; ties are broken at random, or the test would reject too seldom.
     ties = rng.random(n_permutations + 1) / len(x)
-    folds, blocks = group_folds(codes, 5, seed), group_blocks(codes)
-    parts = [blocks != block for block in range(int(blocks.max()) + 1)]
-    near = _on_held_out_lines(x, folds)
-    bits = jackknife(value - null.mean(), np.array([separability(x[keep]) for keep in parts]), codes)
+    folds, halves = group_folds(codes, 5, seed), group_halves(codes, seed)
+    near = float(_on_held_out_lines(x, folds).mean())
+    near_halves = np.array([_on_held_out_lines(x[h], folds[h]).mean() for h in halves])
     return ReducibilityReport(
-        separability=bits,
+        separability=half_samples(value - null.mean(), np.array([separability(x[h]) for h in halves]), codes),
         plug_in_separability=value,
         separable=float(null.mean()),
         p_separability=float((1 + (null >= value - 1e-9).sum()) / (1 + len(null))),
-        mixture=jackknife_share(float(near.mean()), np.array([near[keep].mean() for keep in parts]), codes),
+        mixture=half_samples_share(near, near_halves, codes, of=len(x)),
         plug_in_mixture=mixture,
         gaussian_mixture=float(gaussian.mean()),
         p_mixture=float((1 + (gaussian + ties[1:] >= mixture + ties[0]).sum()) / (1 + len(gaussian))),

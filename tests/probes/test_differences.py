@@ -13,15 +13,10 @@ from torch import Tensor
 from steerlens.concepts import planted
 from steerlens.errors import ActivationError, EstimateError, FitError, OptionError
 from steerlens.probes import d_prime
-from steerlens.probes._differences import (
-    difference_report,
-    dip,
-    dip_test,
-    group_blocks,
-    intraclass_correlation,
-    jackknife,
-    jackknife_share,
-)
+from steerlens.probes._differences import difference_report
+from steerlens.probes._dip import dip, dip_test, intraclass_correlation
+from steerlens.probes._groups import group_blocks, group_halves
+from steerlens.probes._jackknife import half_samples, half_samples_share, jackknife
 
 N, WIDTH = 120, 12
 GROUPS = [i // 2 for i in range(N)]
@@ -196,6 +191,43 @@ def test_intraclass_correlation_is_the_share_between_groups():
     assert intraclass_correlation(x[:1000], np.arange(1000)) == 0.0
 
 
+def test_half_samples_of_a_mean_have_its_standard_error_in_expectation():
+    """(x̄₁ − x̄₂)²/4 over random halves has the mean s²/n; 20 splits are within a few percent over many sets."""
+    codes, ratios = np.arange(60) // 2, []
+    for seed in range(200):
+        x = np.random.default_rng(seed).normal(size=60)
+        halves = np.array([x[half].mean() for half in group_halves(codes, seed)])
+        found = half_samples(x.mean(), halves, codes)
+        of_groups = x.reshape(-1, 2).mean(axis=1)
+        expected = stats.t.ppf(0.975, 29) * of_groups.std(ddof=1) / 30**0.5
+        ratios.append((found.high - found.value) ** 2 / expected**2)
+    assert np.mean(ratios) == pytest.approx(1.0, abs=0.05)
+
+
+def test_halves_hold_whole_groups_and_all_of_them_between_two():
+    codes = np.arange(33) // 3
+    halves = group_halves(codes, 0)
+    assert (halves[0::2] ^ halves[1::2]).all()
+    assert halves.sum(axis=1).min() == 15
+    assert all(len(set(half[codes == g])) == 1 for half in halves for g in range(11))
+    assert len({tuple(h) for h in halves}) > 35
+
+
+def test_what_jumps_is_not_multiplied_by_halves():
+    """The sign of a mean near zero: the jackknife of its jumps is several times as wide as the spread over sets."""
+    values, by_blocks, by_halves, codes = [], [], [], np.arange(60)
+    for seed in range(300):
+        x = np.random.default_rng(seed).normal(size=60)
+        blocks = group_blocks(codes)
+        values.append(np.sign(x.mean()))
+        left_out = np.array([np.sign(x[blocks != b].mean()) for b in range(20)])
+        by_blocks.append((jackknife(0.0, left_out, codes).high / stats.t.ppf(0.975, 19)) ** 2)
+        halves = np.array([np.sign(x[half].mean()) for half in group_halves(codes, seed)])
+        by_halves.append((half_samples(0.0, halves, codes).high / stats.t.ppf(0.975, 59)) ** 2)
+    assert np.sqrt(np.mean(by_blocks)) > 1.5 * np.std(values)
+    assert np.sqrt(np.mean(by_halves)) < 1.1 * np.std(values)
+
+
 def test_the_jackknife_of_a_mean_is_its_standard_error():
     x = np.random.default_rng(0).normal(size=20)
     codes = np.arange(20)
@@ -207,9 +239,9 @@ def test_the_jackknife_of_a_mean_is_its_standard_error():
 
 
 def test_a_share_that_was_never_seen_still_has_an_interval():
-    found = jackknife_share(0.0, np.zeros(20), np.arange(60))
+    found = half_samples_share(0.0, np.zeros(40), np.arange(60), of=60)
     assert found.low == 0
-    assert found.high == pytest.approx(0.068, abs=0.002), "t²/(n + t²) with t of 19 degrees of freedom"
+    assert found.high == pytest.approx(0.0626, abs=0.0002), "t²/(n + t²) with t of 59 degrees of freedom"
 
 
 def test_groups_are_held_out_together():

@@ -61,6 +61,14 @@ def test_a_sign_that_two_clusters_carry_is_nearly_linear(name: str):
     assert found.p_nonlinear == 0.02
 
 
+def test_arcs_whose_halves_part_move_nonlinearly():
+    """Half of each arc goes left, half right: no linear function of the place says which."""
+    found = of_plant("ring6")
+    assert found.nonlinear.low > 0.5
+    assert found.linear.high < 0.25
+    assert found.p_nonlinear == 0.02
+
+
 def test_a_quadratic_law_is_nonlinear():
     h = noise(N, 0)
     h[:, 0] *= 3

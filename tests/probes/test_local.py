@@ -8,7 +8,8 @@ from torch import Tensor
 
 from steerlens.concepts import planted
 from steerlens.errors import ActivationError, EstimateError, OptionError
-from steerlens.probes._local import deal_groups, local_direction_report, neighbours_of_other_groups
+from steerlens.probes._groups import deal_groups
+from steerlens.probes._local import local_direction_report, neighbours_of_other_groups
 
 N = 160
 GROUPS = [i // 2 for i in range(N)]

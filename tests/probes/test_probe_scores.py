@@ -259,3 +259,14 @@ def test_a_kernel_probe_of_pairs_is_scored_by_pairs():
     table = probe_table(*splits("xor2", 100, pairs=True), probes=(LogisticProbe(), KernelProbe()))
     assert table["kernel"].scores.accuracy.n_clusters == 100
     assert table["kernel"].scores.accuracy.low > 0.9
+
+
+def test_one_row_that_errs_does_not_make_the_interval_of_an_auroc_near_one_reach_below_a_half():
+    """By the logit alone it does: 39 of 40 rows of ten groups are told apart, and one stands between the classes."""
+    y = np.tile([0, 1], 20)
+    codes = np.arange(40) // 4
+    scores = np.where(y == 1, 2.0, -2.0) + 0.01 * np.arange(40)
+    scores[1] = -1.8
+    found = auroc_interval(np.stack([scores, scores + 1, scores + 2]), y, codes, level=0.95)
+    assert 0.98 < found.value < 1.0
+    assert 0.6 < found.low < 0.8
