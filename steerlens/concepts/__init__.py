@@ -1,6 +1,7 @@
 """Concepts: pairs of texts that differ in one respect, loaded, validated and split by group.
 
 `load_concept` opens a built-in concept (`concept_names`) or a file in one of five formats (`format_names`).
+`shifts` and `with_…` put the same pairs into other surroundings; `open_ended_items` makes open prompts of them.
 `planted` makes activations whose geometry is known (`plant_names`): concepts without texts.
 """
 
@@ -8,19 +9,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from steerlens.concepts._builtin import ConceptSummary, concept_names, concept_summaries
+from steerlens.concepts._chat import PLAIN, ChatFormat
 from steerlens.concepts._dataset import ConceptDataset, Split
+from steerlens.concepts._instructions import Instructions, distractors, instructions
 from steerlens.concepts._load import load_concept
+from steerlens.concepts._open_ended import open_ended_items, read_open_ended, read_questions
 from steerlens.concepts._pairs import ContrastivePair, ContrastiveTexts, Metadata, Question
 from steerlens.concepts._readers import format_names
+from steerlens.concepts._shifts import (
+    in_chat,
+    shifts,
+    with_context,
+    with_examples,
+    with_persona,
+    with_system,
+    with_template,
+    with_translation,
+    with_user,
+)
 
 if TYPE_CHECKING:
     from steerlens.concepts._planted import Plant, PlantedRows, plant_names, planted
 
 __all__ = [
+    "PLAIN",
+    "ChatFormat",
     "ConceptDataset",
     "ConceptSummary",
     "ContrastivePair",
     "ContrastiveTexts",
+    "Instructions",
     "Metadata",
     "Plant",
     "PlantedRows",
@@ -28,10 +46,24 @@ __all__ = [
     "Split",
     "concept_names",
     "concept_summaries",
+    "distractors",
     "format_names",
+    "in_chat",
+    "instructions",
     "load_concept",
+    "open_ended_items",
     "plant_names",
     "planted",
+    "read_open_ended",
+    "read_questions",
+    "shifts",
+    "with_context",
+    "with_examples",
+    "with_persona",
+    "with_system",
+    "with_template",
+    "with_translation",
+    "with_user",
 ]
 
 

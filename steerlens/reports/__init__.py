@@ -12,6 +12,7 @@ from steerlens.reports._contrasts import (
     draw_paired_contrasts,
     prepare_paired_contrasts,
 )
+from steerlens.reports._entanglement import EntanglementSquare, draw_entanglement, prepare_entanglement
 from steerlens.reports._figures import draw_comparison
 from steerlens.reports._frontier import Frontier, Frontiers, draw_effect_against_kl, prepare_effect_against_kl
 from steerlens.reports._geometry import (
@@ -55,6 +56,7 @@ __all__ = [
     "Answer",
     "BudgetEffect",
     "BudgetEffects",
+    "EntanglementSquare",
     "Finding",
     "Frontier",
     "Frontiers",
@@ -76,6 +78,7 @@ __all__ = [
     "draw_budget_effects",
     "draw_comparison",
     "draw_effect_against_kl",
+    "draw_entanglement",
     "draw_geometry",
     "draw_geometry_profile",
     "draw_layer_profiles",
@@ -90,6 +93,7 @@ __all__ = [
     "draw_transfer",
     "prepare_budget_effects",
     "prepare_effect_against_kl",
+    "prepare_entanglement",
     "prepare_geometry_profiles",
     "prepare_layer_profiles",
     "prepare_paired_contrasts",
