@@ -28,7 +28,17 @@ if TYPE_CHECKING:
         extract_moments,
     )
     from steerlens.concepts import ConceptDataset, ContrastivePair, load_concept
-    from steerlens.evaluation import Comparison, ContinuationScores, Geometry, compare, geometry, score_continuations
+    from steerlens.evaluation import (
+        Comparison,
+        ContinuationScores,
+        Geometry,
+        SteeringCard,
+        card,
+        compare,
+        geometry,
+        load_card,
+        score_continuations,
+    )
     from steerlens.interventions import Intervention, generate, grid, steer
     from steerlens.maps import SteeringMap, SteeringMethod, load_map, save_map
     from steerlens.models import LensModel, describe, load_model
@@ -42,7 +52,10 @@ _HOME = {
         "SpanTokens", "TokenSelector", "extract", "extract_moments",
     ),
     "concepts": ("ConceptDataset", "ContrastivePair", "load_concept"),
-    "evaluation": ("Comparison", "ContinuationScores", "Geometry", "compare", "geometry", "score_continuations"),
+    "evaluation": (
+        "Comparison", "ContinuationScores", "Geometry", "SteeringCard", "card", "compare", "geometry", "load_card",
+        "score_continuations",
+    ),
     "interventions": ("Intervention", "generate", "grid", "steer"),
     "maps": ("SteeringMap", "SteeringMethod", "load_map", "save_map"),
     "models": ("LensModel", "describe", "load_model"),
@@ -68,9 +81,11 @@ __all__ = [
     "PromptTokens",
     "Site",
     "SpanTokens",
+    "SteeringCard",
     "SteeringMap",
     "SteeringMethod",
     "TokenSelector",
+    "card",
     "compare",
     "describe",
     "extract",
@@ -78,6 +93,7 @@ __all__ = [
     "generate",
     "geometry",
     "grid",
+    "load_card",
     "load_concept",
     "load_map",
     "load_model",

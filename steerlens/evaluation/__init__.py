@@ -1,6 +1,34 @@
 """Scores become estimates of effect, reliability and cost."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from steerlens.evaluation._alignment import ALIGNMENT_COLUMNS, OutputAlignment, output_alignment
+from steerlens.evaluation._anti_steering import AntiSteering, SlopeVariance
+from steerlens.evaluation._caa_results import CaaResults, read_caa_results
+from steerlens.evaluation._capability import (
+    CAPABILITY_COLUMNS,
+    CAPABILITY_ITEM_COLUMNS,
+    CapabilityReport,
+    CapabilityScore,
+    capability_report,
+    joined,
+)
+from steerlens.evaluation._card import (
+    CARD_ITEM_COLUMNS,
+    CARD_SCHEMA,
+    CARD_TEXT_COLUMNS,
+    CardControl,
+    CardCost,
+    CardEffect,
+    CardFailure,
+    CardMethod,
+    CardRandom,
+    CardReliability,
+    SteeringCard,
+    load_card,
+)
+from steerlens.evaluation._card_measure import CardPlan, card, card_and_map
 from steerlens.evaluation._chat import chat_format
 from steerlens.evaluation._compare import (
     KL_BUDGET,
@@ -24,20 +52,26 @@ from steerlens.evaluation._geometry import GEOMETRY_COLUMNS, Geometry, LayerGeom
 from steerlens.evaluation._geometry_reading import LayerReading
 from steerlens.evaluation._judges import leace_then_mlp
 from steerlens.evaluation._measure import Arm, Measured, measure
+from steerlens.evaluation._mini import MINI, CapabilityItem, capability_items, mini_capability
 from steerlens.evaluation._neutral import neutral_texts
 from steerlens.evaluation._next_layer import NextLayerConsistency, next_layer_consistency
 from steerlens.evaluation._open_ended import (
-    ITEM_COLUMNS,
     OPEN_ENDED_COLUMNS,
+    OPEN_ITEM_COLUMNS,
     Likelihoods,
     OpenEnded,
     open_ended,
     open_ended_report,
 )
+from steerlens.evaluation._option_mass import OptionMass, option_mass
 from steerlens.evaluation._out_of_distribution import OOD_COLUMNS, SLOPE_COLUMNS, OutOfDistribution, ood
+from steerlens.evaluation._perplexity import Perplexity, perplexity
 from steerlens.evaluation._planted import JUDGE_COLUMNS, PLANTED_COLUMNS, PlantedFit, PlantedTable, planted_table
-from steerlens.evaluation._rank_correlation import agreement, clustered_spearman
+from steerlens.evaluation._pnes import PNES, pnes
+from steerlens.evaluation._propensity import PropensityReport, QuestionResponses, propensity_report
+from steerlens.evaluation._rank_correlation import clustered_spearman
 from steerlens.evaluation._references import generated_references
+from steerlens.evaluation._relative_steerability import RelativeSteerability, relative_steerability
 from steerlens.evaluation._reliability import (
     AntiSteerable,
     AtBudget,
@@ -57,34 +91,62 @@ from steerlens.evaluation._scores import (
     score_questions,
 )
 from steerlens.evaluation._sensitivity import sensitivity
+from steerlens.evaluation._spurious import FactorShare, VarianceDecomposition, variance_decomposition
+from steerlens.evaluation._tasks import evaluate_tasks, find_tasks, need_harness
 from steerlens.evaluation._text_baselines import TextBaseline, few_shot_baseline, prompt_baseline
+from steerlens.evaluation._text_quality import TextQuality, text_quality, text_quality_change
+from steerlens.evaluation._texts import TextSet, read_texts
 from steerlens.evaluation._transfer import TRANSFER_COLUMNS, Transfer, transfer
+
+if TYPE_CHECKING:
+    from steerlens.evaluation._harness import SteeredLM
 
 __all__ = [
     "ALIGNMENT_COLUMNS",
+    "CAPABILITY_COLUMNS",
+    "CAPABILITY_ITEM_COLUMNS",
+    "CARD_ITEM_COLUMNS",
+    "CARD_SCHEMA",
+    "CARD_TEXT_COLUMNS",
     "ENTANGLEMENT_COLUMNS",
     "GEOMETRY_COLUMNS",
-    "ITEM_COLUMNS",
     "JUDGE_COLUMNS",
     "KL_BUDGET",
+    "MINI",
     "OFF_TARGET_COLUMNS",
     "OOD_COLUMNS",
     "OPEN_ENDED_COLUMNS",
+    "OPEN_ITEM_COLUMNS",
     "PLANTED_COLUMNS",
+    "PNES",
     "SLOPE_COLUMNS",
     "STRENGTHS",
     "TRANSFER_COLUMNS",
     "UNSTEERED",
     "AntiSteerable",
+    "AntiSteering",
     "Arm",
     "AtBudget",
+    "CaaResults",
     "CalibratedStrength",
+    "CapabilityItem",
+    "CapabilityReport",
+    "CapabilityScore",
+    "CardControl",
+    "CardCost",
+    "CardEffect",
+    "CardFailure",
+    "CardMethod",
+    "CardPlan",
+    "CardRandom",
+    "CardReliability",
     "Comparison",
     "ComparisonPlan",
     "ContinuationScores",
     "DisplacementBudget",
     "DoseCurve",
     "Entanglement",
+    "FactorShare",
     "FittedMaps",
     "Generation",
     "Geometry",
@@ -96,44 +158,80 @@ __all__ = [
     "NeutralScores",
     "NextLayerConsistency",
     "OpenEnded",
+    "OptionMass",
     "OutOfDistribution",
     "OutputAlignment",
+    "Perplexity",
     "PlantedFit",
     "PlantedTable",
+    "PropensityReport",
     "Provenance",
+    "QuestionResponses",
     "QuestionScores",
+    "RelativeSteerability",
     "Ring",
+    "SlopeVariance",
+    "SteeredLM",
+    "SteeringCard",
     "TextBaseline",
+    "TextQuality",
+    "TextSet",
     "Transfer",
-    "agreement",
+    "VarianceDecomposition",
     "anti_steerable",
     "area_contrast",
     "area_under_frontier",
     "calibrate_strength",
+    "capability_items",
+    "capability_report",
+    "card",
+    "card_and_map",
     "chat_format",
     "clustered_spearman",
     "compare",
     "contrast",
     "entanglement",
+    "evaluate_tasks",
     "few_shot_baseline",
+    "find_tasks",
     "fit_maps",
     "generated_references",
     "geometry",
+    "joined",
     "leace_then_mlp",
+    "load_card",
     "measure",
+    "mini_capability",
     "neutral_texts",
     "next_layer_consistency",
     "ood",
     "open_ended",
     "open_ended_report",
+    "option_mass",
     "output_alignment",
+    "perplexity",
     "planted_table",
+    "pnes",
     "prompt_baseline",
+    "propensity_report",
+    "read_caa_results",
+    "read_texts",
+    "relative_steerability",
     "run_comparison",
     "score_continuations",
     "score_neutral",
     "score_questions",
     "sensitivity",
     "steerability",
+    "text_quality",
+    "text_quality_change",
     "transfer",
+    "variance_decomposition",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "SteeredLM":  # its base class is lm-evaluation-harness's, which may not be installed
+        need_harness()
+        return import_module("steerlens.evaluation._harness").SteeredLM
+    raise AttributeError(f"module 'steerlens.evaluation' has no attribute {name!r}")

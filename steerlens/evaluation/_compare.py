@@ -16,11 +16,12 @@ from steerlens.activations import ContrastiveActivations, Site, extract
 from steerlens.concepts import ConceptDataset
 from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation._comparison import Comparison, Generation, Provenance
+from steerlens.evaluation._controls import random_arms
 from steerlens.evaluation._measure import Arm, Measured, measure
 from steerlens.evaluation._neutral import neutral_texts
 from steerlens.evaluation._tables import best_site, contrast_frame, headline_frame, record_frame, sample_frame
 from steerlens.interventions import Intervention, OutputMethod, generate
-from steerlens.maps import LADDER, SteeringMap, SteeringMethod, method_family, method_name, random_direction
+from steerlens.maps import LADDER, SteeringMap, SteeringMethod, method_family, method_name
 from steerlens.models import LensModel
 from steerlens.progress import progress
 
@@ -146,7 +147,7 @@ def run_comparison(
 ) -> tuple[Comparison, FittedMaps]:
     """`compare`, with the fitted maps as well, keyed by site and method name."""
     started = time.monotonic()
-    _check_splits(fit, select, test, len(plan.sites))
+    check_splits(fit, select, test, len(plan.sites))
     texts = list(neutral) if neutral is not None else list(neutral_texts())
     if len(texts) < 10:
         raise OptionError(f"Side effects need at least 10 neutral texts, 5 for each half, but got {len(texts)}.")
@@ -159,7 +160,7 @@ def run_comparison(
         frames.append(record_frame(on_select, split="select", budget=plan.budget, seed=plan.seed))
         site = best_site(on_select, plan.budget)
     methods = [_arm(plan, m, site, maps, plan.strengths) for m in plan.methods]
-    arms = [*methods, *_random_arms(plan, activations[site])]
+    arms = [*methods, *random_arms(activations[site], plan.upward, n=plan.n_random, seed=plan.seed)]
     held_out = extract(model, test, [site])
     measured = measure(model, arms, test.questions, texts[1::2], held_out)
     chosen, random = measured[: len(methods)], measured[len(methods) :]
@@ -218,19 +219,6 @@ def _arm(plan: ComparisonPlan, method: Method, site: Site, maps: FittedMaps, str
     return Arm(method_name(method), method_family(method), "method", site, fitted, usable)
 
 
-def _random_arms(plan: ComparisonPlan, found: ContrastiveActivations) -> list[Arm]:
-    """Random directions at the chosen site, as long as the mean difference of the fitting pairs there."""
-    norm = float((found.positive.double().mean(0) - found.negative.double().mean(0)).norm())
-    width = found.positive.shape[1]
-    return [
-        Arm(
-            f"random {i:02d}", "random", "random", found.site,
-            random_direction(width, norm=norm, seed=plan.seed * 10_000 + i), plan.upward,
-        )
-        for i in range(plan.n_random)
-    ]  # fmt: skip
-
-
 def _generations(
     model: LensModel, plan: ComparisonPlan, methods: Sequence[Arm], headline: pd.DataFrame
 ) -> tuple[Generation, ...]:
@@ -251,7 +239,13 @@ def _generations(
     )
 
 
-def _check_splits(fit: ConceptDataset, select: ConceptDataset | None, test: ConceptDataset, n_sites: int) -> None:
+def check_splits(fit: ConceptDataset, select: ConceptDataset | None, test: ConceptDataset, n_sites: int) -> None:
+    """Refuse splits that share a group, or are too small for an interval.
+
+    Raises:
+        OptionError: If two share a group, or several sites have nothing to be chosen on.
+        EstimateError: If what is measured on has fewer than five groups.
+    """
     if n_sites > 1 and select is None:
         raise OptionError(
             f"Choosing among {n_sites} sites needs pairs to choose on. Pass select=, from dataset.split(seed=0), "
@@ -291,7 +285,7 @@ def _provenance(
             f"Which family of steering maps moves {fit.name!r} most in {model.name}, at {plan.budget:g} nats of KL "
             "per token of neutral text?"
         ),
-        model=_model_facts(model),
+        model=model_facts(model),
         concept={
             "name": fit.name,
             "description": fit.description,
@@ -312,11 +306,12 @@ def _provenance(
             "seed": plan.seed,
         },
         command=command,
-        environment=_environment(seconds),
+        environment=environment(seconds),
     )
 
 
-def _model_facts(model: LensModel) -> dict[str, Any]:
+def model_facts(model: LensModel) -> dict[str, Any]:
+    """What a result must say about its model."""
     return {
         "name": model.name,
         "revision": model.revision,
@@ -328,7 +323,8 @@ def _model_facts(model: LensModel) -> dict[str, Any]:
     }
 
 
-def _environment(seconds: float) -> dict[str, Any]:
+def environment(seconds: float) -> dict[str, Any]:
+    """Versions, date and machine."""
     packages = ("steerlens", "torch", "transformers", "transformer-lens")
     return {
         **{p: version(p) for p in packages},

@@ -146,7 +146,7 @@ class Comparison:
             "contrasts": CONTRAST_COLUMNS,
             "samples": SAMPLE_COLUMNS,
         }
-        frames = {name: _read_frame(folder / f"{name}.parquet", wanted) for name, wanted in columns.items()}
+        frames = {name: read_frame(folder / f"{name}.parquet", wanted) for name, wanted in columns.items()}
         try:
             provenance = Provenance(**document["provenance"])
             generations = tuple(Generation(**g) for g in document["generations"])
@@ -173,7 +173,12 @@ def _read_document(folder: Path) -> dict[str, Any]:
     return document
 
 
-def _read_frame(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+def read_frame(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """A stored table that must have these columns.
+
+    Raises:
+        ArtefactError: If it is missing, unreadable, or lacks one.
+    """
     try:
         frame = pd.read_parquet(path)
     except FileNotFoundError:

@@ -18,6 +18,10 @@ from steerlens.models import LensModel
 Array = npt.NDArray[np.float64]
 
 
+Role = Literal["method", "random", "permuted", "other concept", "wrong layer", "resampled"]
+"""What an arm is there for: the method itself, one of its negative controls, or a refit to resampled pairs."""
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Arm:
@@ -25,7 +29,7 @@ class Arm:
 
     method: str
     family: str
-    role: Literal["method", "random"]
+    role: Role
     site: Site
     steering_map: SteeringMap
     strengths: tuple[float, ...]
@@ -41,6 +45,7 @@ class Measured:
         questions: The questions, column by column.
         propensity: log p(positive) − log p(negative), shape (strength, question).
         propensity_per_token: The same with per-token means.
+        log_prob: log p of the positive and of the negative continuation, shape (2, strength, question).
         kl: KL from the unsteered model, summed over the tokens of each text, shape (strength, text).
         nll: Negative log-likelihood likewise.
         n_tokens: Scored tokens per text.
@@ -53,6 +58,7 @@ class Measured:
     questions: tuple[Question, ...]
     propensity: Array
     propensity_per_token: Array
+    log_prob: Array
     kl: Array
     nll: Array
     n_tokens: Array
@@ -109,6 +115,7 @@ def measure(
     scores = score_questions(model, questions, interventions)
     neutral = score_neutral(model, texts, interventions)
     propensity, per_token = scores.propensity.numpy(), scores.propensity_per_token.numpy()
+    log_prob = np.stack([scores.positive.numpy(), scores.negative.numpy()])
     measured = []
     for a, arm in enumerate(arms):
         rows = [at[a, s] for s in arm.strengths]
@@ -120,6 +127,7 @@ def measure(
                 questions=tuple(questions),
                 propensity=propensity[rows],
                 propensity_per_token=per_token[rows],
+                log_prob=log_prob[:, rows],
                 kl=neutral.kl.numpy()[rows],
                 nll=neutral.nll.numpy()[rows],
                 n_tokens=neutral.n_tokens.double().numpy(),

@@ -29,7 +29,7 @@ OPEN_ENDED_COLUMNS = (
 )  # fmt: skip
 """One row is one estimate. ``share`` 0.25 is over the hardest quarter of the items, 1 over all."""
 
-ITEM_COLUMNS = (
+OPEN_ITEM_COLUMNS = (
     "intervention", "item", "prompt", "group", "n_positive", "n_negative",
     "positive_base", "positive_steered", "negative_base", "negative_steered",
 )  # fmt: skip
@@ -146,7 +146,7 @@ class OpenEnded:
 
     Args:
         frame: Columns `OPEN_ENDED_COLUMNS`.
-        items: Columns `ITEM_COLUMNS`; every number of ``frame`` follows from it.
+        items: Columns `OPEN_ITEM_COLUMNS`; every number of ``frame`` follows from it.
         model: Its name.
     """
 
@@ -214,7 +214,7 @@ def open_ended(
         tables.append(_items(name, items, base, steered, n_tokens))
     return OpenEnded(
         pd.concat(frames, ignore_index=True)[list(OPEN_ENDED_COLUMNS)],
-        pd.concat(tables, ignore_index=True)[list(ITEM_COLUMNS)],
+        pd.concat(tables, ignore_index=True)[list(OPEN_ITEM_COLUMNS)],
         model.name,
     )
 

@@ -1,50 +1,14 @@
-"""Rank correlations with intervals: over concepts, each measured once, and over questions that come in groups."""
+"""Rank correlation over questions, which come in groups; over concepts see `steerlens.numerics.spearman`."""
 
 from collections.abc import Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from steerlens.errors import EstimateError
 from steerlens.numerics import Estimate, bootstrap
 
 Array = npt.NDArray[np.float64]
-
-LEAST_CONCEPTS = 5
-"""Fewer points than this give an interval nobody should read."""
-
-
-def agreement(first: npt.ArrayLike, second: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
-    """Spearman correlation over concepts of two measures, such as effects on chosen and on open-ended answers.
-
-    The interval is Fisher's with the standard error of Bonett and Wright, √((1 + ρ²/2)/(n − 3)) on the scale of
-    arctanh; it takes concepts for independent. Of ranks that agree wholly (|ρ| = 1) the scale knows no width, and the
-    near end of the interval is that of the next lower correlation which n ranks can have.
-
-    Args:
-        first: One number a concept.
-        second: Of the same concepts in the same order.
-        level: Coverage aimed at.
-
-    Raises:
-        EstimateError: If there are fewer than five concepts, numbers that are not finite, or one measure is constant.
-
-    References:
-        bonett2000, equation for Spearman's coefficient.
-    """
-    x, y = _checked(first, second)
-    n = len(x)
-    if n < LEAST_CONCEPTS:
-        raise EstimateError(f"An agreement needs at least {LEAST_CONCEPTS} concepts, but got {n}. Measure more.")
-    rho = float(np.clip(stats.spearmanr(x, y).statistic, -1, 1))
-    whole = abs(rho) > 1 - 1e-12
-    near = np.sign(rho) * (1 - 12 / (n**3 - n)) if whole else rho
-    half = stats.norm.ppf((1 + level) / 2) * np.sqrt((1 + near**2 / 2) / (n - 3))
-    low, high = np.tanh(np.arctanh(near) - half), np.tanh(np.arctanh(near) + half)
-    if whole:
-        low, high = (low, 1.0) if rho > 0 else (-1.0, high)
-    return Estimate(rho, float(low), float(high), level, n, n, "Spearman, Bonett–Wright")
 
 
 def clustered_spearman(

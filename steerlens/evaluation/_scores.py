@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import final
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from steerlens.activations import joined_rows
 from steerlens.concepts import Question
 from steerlens.errors import OptionError
+from steerlens.evaluation._tree_scores import at_least_single, score_trees
 from steerlens.interventions import Intervention, Replayed, replay
 from steerlens.models import LensModel, TokenTree
 from steerlens.progress import progress
@@ -118,22 +118,10 @@ def score_continuations(
     rows = joined_rows(model, prompts, continuations)
     trees = [TokenTree(of[0].ids[: of[0].n_prompt], tuple(row.ids[row.n_prompt :] for row in of)) for of in rows]
     count = [len(t.continuations) for t in trees]
-    first = [0, *accumulate(count)]
-    out = torch.zeros(len(interventions), first[-1], dtype=torch.float64)
-
-    def keep(part: Replayed) -> None:
-        targets = part.batch.targets
-        scores = _at_least_single(part.logits)
-        wanted = scores[:, targets.cell, targets.token] - scores.logsumexp(dim=-1)[:, targets.cell]
-        which = [first[t] + j for t in part.trees for j in range(count[t])]
-        sums = torch.zeros(len(scores), len(which), dtype=torch.float64, device=scores.device)
-        sums.index_add_(1, targets.continuation, wanted.double())
-        out[torch.tensor(part.interventions)[:, None], torch.tensor(which)] = sums.cpu()
-
-    with progress(f"score {first[-1]} continuations", len(trees) * len(interventions)) as advance:
-        replay(model, trees, interventions, keep, advance=advance)
+    with progress(f"score {sum(count)} continuations", len(trees) * len(interventions)) as advance:
+        found = score_trees(model, trees, interventions, advance=advance)
     return ContinuationScores(
-        out,
+        found.log_prob,
         torch.tensor([len(c) for t in trees for c in t.continuations]),
         torch.tensor([i for i, n in enumerate(count) for _ in range(n)]),
     )
@@ -176,7 +164,7 @@ def score_neutral(model: LensModel, texts: Sequence[str], interventions: Sequenc
 
     def keep(part: Replayed) -> None:
         targets = part.batch.targets
-        scores = _at_least_single(part.logits)
+        scores = at_least_single(part.logits)
         log_norm = scores.logsumexp(dim=-1)
         if 0 in part.interventions:
             weights = (scores[0] - log_norm[0, :, None]).exp()
@@ -192,8 +180,3 @@ def score_neutral(model: LensModel, texts: Sequence[str], interventions: Sequenc
     with progress(f"side effects on {len(texts)} texts", len(rows) * (1 + len(interventions))) as advance:
         replay(model, trees, (UNSTEERED, *interventions), keep, advance=advance)
     return NeutralScores(kl[1:], nll[1:], nll[0], torch.tensor([len(r) - CONTEXT_TOKENS for r in rows]))
-
-
-def _at_least_single(logits: Float[Tensor, "batch kept vocab"]) -> Float[Tensor, "batch kept vocab"]:
-    """Float32 or wider: a log-sum-exp over a vocabulary in half precision is off by tenths of a nat."""
-    return logits if logits.dtype == torch.float64 else logits.float()

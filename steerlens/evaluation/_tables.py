@@ -35,14 +35,14 @@ def _estimates(m: Measured, budget: float, seed: int, *, full: bool) -> Iterator
     """Strength, metric and estimate; ``full`` adds what only the headline arms are asked for."""
     for k, strength in enumerate(m.arm.strengths):
         yield strength, "effect", cluster_mean(m.propensity[k] - m.propensity[m.zero], m.groups, seed=seed)
-        yield strength, "kl", _per_token(m, m.kl[k], seed)
+        yield strength, "kl", per_token(m, m.kl[k], seed)
         if not full:
             continue
-        per_token = m.propensity_per_token[k] - m.propensity_per_token[m.zero]
+        change = m.propensity_per_token[k] - m.propensity_per_token[m.zero]
         yield strength, "propensity", cluster_mean(m.propensity[k], m.groups, seed=seed)
-        yield strength, "effect_per_token", cluster_mean(per_token, m.groups, seed=seed)
+        yield strength, "effect_per_token", cluster_mean(change, m.groups, seed=seed)
         yield strength, "perplexity_ratio", perplexity_ratio(m, k, seed=seed)
-        yield strength, "displacement", _displacement(m, k, seed)
+        yield strength, "displacement", relative_displacement(m, k, seed)
     at = m.dose_curve.at_budget(budget, seed=seed)
     yield at.strength, "effect_at_budget", at.effect
 
@@ -58,11 +58,12 @@ def perplexity_ratio(m: Measured, k: int, *, seed: int) -> Estimate:
     return bootstrap(ratio, [range(len(extra))], seed=seed, bounds=POSITIVE)
 
 
-def _per_token(m: Measured, per_text: Array, seed: int) -> Estimate:
+def per_token(m: Measured, per_text: Array, seed: int) -> Estimate:
+    """Mean over the tokens of all texts of what was summed over each text's."""
     return bootstrap(lambda w: (w @ per_text) / (w @ m.n_tokens), [range(len(per_text))], seed=seed, bounds=POSITIVE)
 
 
-def _displacement(m: Measured, k: int, seed: int) -> Estimate:
+def relative_displacement(m: Measured, k: int, seed: int) -> Estimate:
     """E‖step‖ / E‖x‖ over held-out source activations."""
     return bootstrap(lambda w: (w @ m.moved[k]) / (w @ m.norms), [m.pair_groups], seed=seed, bounds=POSITIVE)
 
@@ -74,7 +75,7 @@ def headline_frame(
     rows = []
     for m in chosen:
         at = m.dose_curve.at_budget(budget, seed=seed)
-        null = np.array([_point_effect(r, budget) for r in random if r.arm.site == m.arm.site])
+        null = np.array([point_effect(r, budget) for r in random if r.arm.site == m.arm.site])
         anti = anti_steerable(m.propensity, m.arm.strengths, m.groups, seed=seed)
         slope = cluster_mean(steerability(m.propensity, m.arm.strengths), m.groups, seed=seed)
         nearest = int(np.abs(np.array(m.arm.strengths) - at.strength).argmin())
@@ -106,7 +107,8 @@ def _null(effect: float, null: Array) -> dict[str, Any]:
     return {"random_low": low, "random_high": high, "random_n": len(null), "z": z}
 
 
-def _point_effect(m: Measured, budget: float) -> float:
+def point_effect(m: Measured, budget: float) -> float:
+    """Effect at the budget, without an interval."""
     ones = np.ones((1, len(m.questions))), np.ones((1, len(m.n_tokens)))
     return float(m.dose_curve.effect_at(budget, *ones)[0])
 
@@ -118,7 +120,7 @@ def best_site(measured: Sequence[Measured], budget: float) -> Site:
     """
     effects: dict[Site, list[float]] = {}
     for m in measured:
-        effects.setdefault(m.arm.site, []).append(_point_effect(m, budget))
+        effects.setdefault(m.arm.site, []).append(point_effect(m, budget))
     return max(effects, key=lambda site: float(np.mean(effects[site])))
 
 

@@ -45,6 +45,7 @@ class TextBaseline:
         questions: The questions as they were put without the text, column by column.
         propensity: log p(positive) − log p(negative), shape (2, question).
         propensity_per_token: The same with per-token means.
+        log_prob: log p of the positive and of the negative continuation, shape (2, 2, question).
         kl: KL(without ‖ with) of next-token distributions at the same tokens of the same neutral text, summed over
             them, shape (2, text).
         nll: Negative log-likelihood likewise.
@@ -55,6 +56,7 @@ class TextBaseline:
     questions: tuple[Question, ...]
     propensity: Array
     propensity_per_token: Array
+    log_prob: Array
     kl: Array
     nll: Array
     n_tokens: Array
@@ -226,6 +228,7 @@ def _measured(
         questions=base.questions,
         propensity=scores.propensity.numpy().reshape(2, n),
         propensity_per_token=scores.propensity_per_token.numpy().reshape(2, n),
+        log_prob=np.stack([scores.positive.numpy(), scores.negative.numpy()]).reshape(2, 2, n),
         kl=np.stack([np.zeros(len(kl)), kl]),
         nll=nll,
         n_tokens=n_tokens,

@@ -9,6 +9,7 @@ from steerlens.interventions._output_training import OutputMethod
 from steerlens.interventions._preference import OutputMLP, PreferenceShift, TrainedShift
 from steerlens.interventions._reft import LowRankEdit, LowRankFinetune
 from steerlens.interventions._replay import Replayed, replay
+from steerlens.interventions._saved import load_intervention
 from steerlens.interventions._steer import steer
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "fit_in_order",
     "generate",
     "grid",
+    "load_intervention",
     "probe_interventions",
     "replay",
     "steer",

@@ -19,6 +19,7 @@ def generate(
     max_new_tokens: int = 32,
     temperature: float = 0.0,
     seed: int | None = None,
+    stop: Sequence[str] = (),
 ) -> list[list[str]]:
     """Continue every prompt under every intervention.
 
@@ -33,6 +34,7 @@ def generate(
         max_new_tokens: Most tokens to add.
         temperature: 0 for the likeliest token; above 0 samples.
         seed: Required for sampling.
+        stop: A continuation ends before the first of these strings that it would contain.
 
     Returns:
         Prompt and continuation, by intervention and then by prompt.
@@ -62,6 +64,7 @@ def generate(
                 temperature=temperature,
                 seed=seed,
                 draws=[rows[b][1] for b in batch],
+                stop=stop,
             )
         for b, text in zip(batch, texts, strict=True):
             out[rows[b][0]][rows[b][1]] = text

@@ -5,7 +5,7 @@ depend on its neighbours.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
@@ -60,6 +60,7 @@ def decode(
     sampler: RowSampler,
     stop_ids: frozenset[int],
     use_cache: bool,
+    finished: Callable[[Sequence[int]], bool],
 ) -> list[list[int]]:
     """Continue every row of a left-padded batch.
 
@@ -70,6 +71,7 @@ def decode(
         sampler: Chooses the next token.
         stop_ids: Tokens that end a row; the ending token is not returned.
         use_cache: Reuse keys and values; without, every step runs the whole rows.
+        finished: Whether a row with these new ids has ended; its last token is returned.
 
     Returns:
         The new ids of each row, up to its end.
@@ -86,9 +88,15 @@ def decode(
             open_rows[i] = open_rows[i] and token not in stop_ids
             if open_rows[i]:
                 added[i].append(token)
+                open_rows[i] = not finished(added[i])
         if not any(open_rows):
             break
         column = chosen[:, None].to(ids)
         ids, mask = torch.cat([ids, column], -1), torch.cat([mask, torch.ones_like(column)], -1)
         fresh, past = (column, past) if use_cache else (ids, None)
     return added
+
+
+def until(text: str, stop: Sequence[str]) -> str:
+    """The text before the first of the strings that it contains."""
+    return text[: min((at for s in stop if (at := text.find(s)) >= 0), default=len(text))]

@@ -332,6 +332,7 @@ class LensModel:
         seed: int | None = None,
         use_cache: bool = True,
         draws: Sequence[int] | None = None,
+        stop: Sequence[str] = (),
     ) -> str | list[str]:
         """Continue texts; hooks that are on the model act on every token.
 
@@ -342,17 +343,20 @@ class LensModel:
             seed: Required for sampling. A row's sample depends on it and on the row's number, not on other rows.
             use_cache: Keep keys and values between tokens; off gives the same text, slowly.
             draws: Numbers that stand for the rows' own; rows of one number draw alike.
+            stop: A continuation ends before the first of these strings that it would contain.
 
         Returns:
             Prompt and continuation, without special tokens; a string for a string, else a list.
 
         Raises:
-            OptionError: Sampling without a seed, no tokens asked for, or not one of ``draws`` a row.
+            OptionError: Sampling without a seed, no tokens asked for, not one of ``draws`` a row, or an empty stop.
             ModelError: Prompt and continuation exceed the model's table of positions.
         """
         if max_new_tokens < 1:
             raise OptionError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if isinstance(stop, str) or "" in stop:
+            raise OptionError(f"stop takes a list of non-empty strings, but got {stop!r}.")
         numbers = list(range(len(texts)) if draws is None else draws)
         if len(numbers) != len(texts):
             raise OptionError(f"draws has {len(numbers)} numbers for {len(texts)} rows; give one a row.")
@@ -367,8 +371,10 @@ class LensModel:
                 sampler=sampler,
                 stop_ids=self.stop_ids,
                 use_cache=use_cache,
+                finished=functools.partial(self._contains, stop) if stop else _never,
             )
-        out = [t + self._continuation(row, new) for t, row, new in zip(texts, batch.rows(), added, strict=True)]
+        new = [self._continuation(row, ids) for row, ids in zip(batch.rows(), added, strict=True)]
+        out = [t + _generate.until(n, stop) for t, n in zip(texts, new, strict=True)]
         return out[0] if isinstance(prompts, str) else out
 
     def run(self, tokens: TokenBatch, *, first_column: int = 0, gradients: bool = False, **kwargs: Any) -> Any:
@@ -492,6 +498,18 @@ class LensModel:
 
         before, whole = text(prompt), text(prompt + added)
         return whole[len(before) :] if whole.startswith(before) else text(added)
+
+    def _contains(self, stop: Sequence[str], added: Sequence[int]) -> bool:
+        """Whether the text of new ids contains a stop; the last few are looked at before all of them."""
+        near = 4 * max(map(len, stop)) + 4  # a character takes at most four tokens
+        return all(
+            any(s in self.tokenizer.decode(ids, skip_special_tokens=True) for s in stop)
+            for ids in (list(added[-near:]), list(added))
+        )
+
+
+def _never(added: Sequence[int]) -> bool:
+    return False
 
 
 def _closest(name: str, known: frozenset[str]) -> list[str]:

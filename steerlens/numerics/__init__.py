@@ -1,9 +1,21 @@
 """Tensors and statistics that know no model, no tokenizer and no file."""
 
+from steerlens.numerics._effect_size import EffectSize, effect_size
 from steerlens.numerics._energy import energy_distance
+from steerlens.numerics._equivalence import Equivalence, equivalence
 from steerlens.numerics._estimate import Estimate
 from steerlens.numerics._moments import Moments, moments
+from steerlens.numerics._multiplicity import benjamini_hochberg, holm
+from steerlens.numerics._power import (
+    DetectableEffect,
+    clusters_needed,
+    detectable_correlation,
+    minimal_detectable_effect,
+    power_of,
+)
+from steerlens.numerics._proportions import McNemar, clustered_mcnemar, mcnemar, wilson
 from steerlens.numerics._psd import psd_power, transport_matrix
+from steerlens.numerics._rank_correlation import RankCorrelation, spearman
 from steerlens.numerics._resample import bootstrap, cluster_mean
 from steerlens.numerics._shrinkage import (
     Shrinkage,
@@ -13,23 +25,45 @@ from steerlens.numerics._shrinkage import (
     shrink,
     shrinkage_intensity,
 )
+from steerlens.numerics._sign_flip import SignFlip, sign_flip
 from steerlens.numerics._subspace import principal_subspace, unit
+from steerlens.numerics._two_stage import two_stage_mean
 
 __all__ = [
+    "DetectableEffect",
+    "EffectSize",
+    "Equivalence",
     "Estimate",
+    "McNemar",
     "Moments",
+    "RankCorrelation",
     "Shrinkage",
+    "SignFlip",
+    "benjamini_hochberg",
     "bodnar_intensity",
     "bootstrap",
     "check_shrinkage",
     "cluster_mean",
+    "clustered_mcnemar",
+    "clusters_needed",
+    "detectable_correlation",
+    "effect_size",
     "energy_distance",
+    "equivalence",
+    "holm",
+    "mcnemar",
+    "minimal_detectable_effect",
     "moments",
     "oas_intensity",
+    "power_of",
     "principal_subspace",
     "psd_power",
     "shrink",
     "shrinkage_intensity",
+    "sign_flip",
+    "spearman",
     "transport_matrix",
+    "two_stage_mean",
     "unit",
+    "wilson",
 ]

@@ -6,6 +6,16 @@ what is drawn, ``draw_*`` puts it on axes.
 
 from steerlens.reports._answer import Answer, Finding, answer
 from steerlens.reports._budget import BudgetEffect, BudgetEffects, draw_budget_effects, prepare_budget_effects
+from steerlens.reports._card import (
+    CardControls,
+    CardQuestions,
+    ControlRow,
+    draw_card_controls,
+    draw_card_questions,
+    prepare_card_controls,
+    prepare_card_questions,
+)
+from steerlens.reports._card_page import card_html, write_card
 from steerlens.reports._contrasts import (
     PairedContrast,
     PairedContrasts,
@@ -56,6 +66,9 @@ __all__ = [
     "Answer",
     "BudgetEffect",
     "BudgetEffects",
+    "CardControls",
+    "CardQuestions",
+    "ControlRow",
     "EntanglementSquare",
     "Finding",
     "Frontier",
@@ -74,8 +87,11 @@ __all__ = [
     "Steerabilities",
     "Steerability",
     "answer",
+    "card_html",
     "comparison_html",
     "draw_budget_effects",
+    "draw_card_controls",
+    "draw_card_questions",
     "draw_comparison",
     "draw_effect_against_kl",
     "draw_entanglement",
@@ -92,6 +108,8 @@ __all__ = [
     "draw_steerability",
     "draw_transfer",
     "prepare_budget_effects",
+    "prepare_card_controls",
+    "prepare_card_questions",
     "prepare_effect_against_kl",
     "prepare_entanglement",
     "prepare_geometry_profiles",
@@ -101,6 +119,7 @@ __all__ = [
     "prepare_planted_panels",
     "prepare_propensity_curves",
     "prepare_steerability",
+    "write_card",
     "write_geometry",
     "write_report",
 ]

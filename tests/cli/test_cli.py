@@ -10,8 +10,9 @@ import pytest
 
 from steerlens.cli import main
 from steerlens.errors import ModelError
+from steerlens.evaluation import load_card
 from steerlens.interventions import OUTPUT_METHODS, Invariant, ModelReport
-from steerlens.maps import METHODS
+from steerlens.maps import METHODS, load_map
 
 QUICK = {
     "--model": "tiny-llama", "--concept": "sentiment", "--layers": "1,2", "--maps": "MeanShift,GaussianTransport",
@@ -57,7 +58,7 @@ def assert_refused(ran: Ran, message: str) -> None:
 def test_without_arguments_it_helps(run: Run):
     ran = run()
     assert ran.code == 0
-    for command in ("demo", "compare", "report", "models", "check", "concepts", "maps", "geometry"):
+    for command in ("demo", "compare", "report", "models", "check", "concepts", "maps", "geometry", "evaluate", "card"):
         assert command in ran.out
 
 
@@ -195,6 +196,26 @@ def test_geometry_writes_its_page(run: Run, tmp_path: Path):
     assert "blocks.1.hook_resid_post: " in ran.out
     for name in ("geometry.html", "geometry.png", "geometry.parquet"):
         assert (out / name).stat().st_size > 0
+
+
+def test_card_writes_its_page_beside_the_map(run: Run, tmp_path: Path):
+    out = tmp_path / "card"
+    ran = run(
+        "card", "--model", "tiny-llama", "--concept", "sentiment", "--layer", "1", "--strengths", "0,0.5,1",
+        "--resampled", "0", "--max-pairs", "40", "--out", str(out),
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert ran.out.splitlines()[-1] == str(out / "card.html")
+    assert load_card(out).method.name == "MeanShift"
+    assert load_map(out, model="tiny-llama").d_model == 48
+    page = (out / "card.html").read_text("utf-8")
+    assert "--layer 1" in page
+
+
+def test_card_takes_one_method(run: Run):
+    ran = run("card", "--model", "tiny-llama", "--concept", "sentiment", "--layer", "1", "--map", "MeanShift,LinearAcT")
+    assert ran.code == 2
+    assert "takes one method" in ran.err
 
 
 def test_geometry_of_the_random_twin_says_so(run: Run, tmp_path: Path):

@@ -10,8 +10,8 @@ from steerlens.activations import AllTokens, Site
 from steerlens.concepts import ChatFormat, ConceptDataset, ContrastivePair, Instructions, in_chat
 from steerlens.errors import ConceptError, EstimateError, OptionError
 from steerlens.evaluation import (
-    ITEM_COLUMNS,
     OPEN_ENDED_COLUMNS,
+    OPEN_ITEM_COLUMNS,
     Likelihoods,
     generated_references,
     open_ended,
@@ -170,7 +170,7 @@ def test_a_model_s_likelihoods_are_those_of_its_continuations(model: LensModel, 
     nothing = Intervention({Site.resid_post(1, AllTokens()): random_direction(model.d_model, norm=3.0, seed=1)}, 0.0)
     found = open_ended(model, items, {"push": push, "nothing": nothing}, seed=0)
     assert tuple(found.to_frame().columns) == OPEN_ENDED_COLUMNS
-    assert tuple(found.items.columns) == ITEM_COLUMNS
+    assert tuple(found.items.columns) == OPEN_ITEM_COLUMNS
     zero = found.frame[found.frame["intervention"] == "nothing"]
     assert (zero[["value", "low", "high"]] == 0).all(axis=None)
     pushed = found.frame[found.frame["intervention"] == "push"]

@@ -5,8 +5,9 @@ import pytest
 from scipy import stats
 
 from steerlens.errors import EstimateError
-from steerlens.evaluation import agreement, clustered_spearman
+from steerlens.evaluation import clustered_spearman
 from steerlens.evaluation._rank_correlation import _centred_ranks
+from steerlens.numerics import spearman
 
 
 def ranks_with(rho: float, n: int) -> np.ndarray:
@@ -25,7 +26,7 @@ def ranks_with(rho: float, n: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("n", "rho", "low", "high"), [(36, 0.76, 0.54, 0.88), (12, 0.5, -0.14, 0.85)])
 def test_the_interval_is_bonett_and_wright_s(n: int, rho: float, low: float, high: float):
-    e = agreement(np.arange(n), ranks_with(rho, n))
+    e = spearman(np.arange(n), ranks_with(rho, n)).rho
     assert e.value == pytest.approx(rho, abs=0.005)
     assert (e.low, e.high) == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
     assert (e.n, e.n_clusters) == (n, n)
@@ -35,7 +36,7 @@ def test_ties_are_ranked_as_scipy_ranks_them():
     draw = np.random.default_rng(1)
     x, y = draw.integers(0, 4, size=20).astype(float), draw.integers(0, 4, size=20).astype(float)
     expected = stats.spearmanr(x, y).statistic
-    assert agreement(x, y).value == pytest.approx(expected, abs=1e-12)
+    assert spearman(x, y).rho.value == pytest.approx(expected, abs=1e-12)
     assert clustered_spearman(x, y, [i // 2 for i in range(20)], seed=0).value == pytest.approx(expected, abs=1e-12)
 
 
@@ -49,10 +50,10 @@ def test_weights_are_repetitions():
 
 
 def test_whole_agreement_of_few_concepts_is_not_certain():
-    few, many = agreement(np.arange(6), np.arange(6) ** 3), agreement(np.arange(40), np.arange(40) ** 3)
+    few, many = (spearman(np.arange(n), np.arange(n) ** 3).rho for n in (6, 40))
     assert (few.value, few.high) == (1.0, 1.0)
     assert few.low < 0.7 < many.low < 1.0
-    opposite = agreement(np.arange(6), -np.arange(6))
+    opposite = spearman(np.arange(6), -np.arange(6)).rho
     assert (opposite.value, opposite.low, opposite.high) == (-1.0, -1.0, pytest.approx(-few.low))
 
 
@@ -84,5 +85,6 @@ def test_the_bootstrap_of_questions_covers_a_known_correlation():
     ],
 )
 def test_nonsense_is_refused(x: list[float], y: list[float], message: str):
+    groups = list(range(max(len(x), 5)))[: len(x)]
     with pytest.raises(EstimateError, match=message):
-        agreement(x, y)
+        clustered_spearman(x, y, groups, seed=0)

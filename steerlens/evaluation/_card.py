@@ -1,0 +1,324 @@
+"""The steering card: what a map does, how reliably, at what cost, where it fails, on one page with a fixed schema."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, final, get_args, get_origin, get_type_hints
+
+import pandas as pd
+
+from steerlens.errors import ArtefactError, OptionError, SteerlensError
+from steerlens.numerics import Estimate
+
+CARD_SCHEMA = "steerlens/card/1"
+CARD = "card.json"
+CARD_ITEMS = "card-items.parquet"
+CARD_TEXTS = "card-texts.parquet"
+
+CARD_ITEM_COLUMNS = ("role", "arm", "strength", "question", "group", "side", "positive", "negative")
+"""One row is one question under one arm and strength; ``positive`` and ``negative`` are the log-probabilities, in nats,
+of its two continuations. Propensity is their difference, and every effect on the card follows from them."""
+CARD_TEXT_COLUMNS = ("role", "arm", "strength", "text", "kl", "nll", "n_tokens")
+"""One row is one neutral text under one arm and strength; ``kl`` and ``nll`` are sums over its ``n_tokens`` tokens."""
+
+ControlRole = Literal["permuted", "other concept", "wrong layer", "prompt", "opposite prompt", "few-shot"]
+
+
+@final
+@dataclass(frozen=True)
+class CardMethod:
+    """What was fitted.
+
+    Args:
+        name: Class and options.
+        family: Family of maps.
+        needs: What it is fitted on.
+        reversible: Whether negative strengths have a map of their own.
+        assumes: When it is right.
+        map: Class of the fitted map.
+    """
+
+    name: str
+    family: str
+    needs: str
+    reversible: bool
+    assumes: str
+    map: str
+
+
+@final
+@dataclass(frozen=True)
+class CardEffect:
+    """What it does. Effects are changes of log p(positive) − log p(negative), in nats.
+
+    Args:
+        at_budget: Mean effect where KL on neutral text meets the budget.
+        strength: That strength.
+        kl: KL there, nats per token.
+        reached: Whether the budget was met within the strengths tried.
+        area: Mean over all smaller budgets of the best effect that each can buy.
+        slope: Steerability, nats per unit of strength.
+        local_slope: The same at strength 0.
+        per_token: Effect at the nearest strength tried, with per-token means.
+    """
+
+    at_budget: Estimate
+    strength: float
+    kl: float
+    reached: bool
+    area: Estimate
+    slope: Estimate
+    local_slope: Estimate
+    per_token: Estimate
+
+
+@final
+@dataclass(frozen=True)
+class CardReliability:
+    """How reliably.
+
+    Args:
+        anti_steerable: Share of questions whose slope is not above zero, as published.
+        anti_at_one: Share whose propensity falls from strength 0 to 1.
+        anti_shown: Share whose interval over maps refitted to resampled pairs lies below zero; None without those.
+        tenth_percentile: Of the questions' effects at the budget.
+        monotonicity: Mean Spearman correlation of propensity with strength.
+        curvature: Mean second-order coefficient of propensity in strength.
+        missed: Share of questions whose line misses by more than its slope.
+        bimodal_p: p-value of the dip test of slopes.
+        split_half: Cosine of the mean differences of two halves of the fitting pairs.
+        coherence: Mean cosine of a pair's difference with the mean difference of others, held out.
+        d_prime: Separation of the classes along it, held out.
+    """
+
+    anti_steerable: Estimate
+    anti_at_one: Estimate
+    anti_shown: Estimate | None
+    tenth_percentile: Estimate
+    monotonicity: Estimate
+    curvature: Estimate
+    missed: Estimate
+    bimodal_p: float
+    split_half: float
+    coherence: Estimate
+    d_prime: Estimate
+
+
+@final
+@dataclass(frozen=True)
+class CardCost:
+    """At what cost, at the tried strength nearest to the budget.
+
+    Args:
+        strength: That strength.
+        kl: KL(unsteered ‖ steered) on neutral text, nats per token.
+        perplexity_ratio: Of neutral text, steered over unsteered.
+        displacement: E‖step‖ / E‖x‖ on held-out activations.
+        option_mass: Change of the probability of both continuations together.
+        capability: Paired change of accuracy on the bundled capability items; None if not asked for.
+        capability_before: Accuracy there, unsteered.
+    """
+
+    strength: float
+    kl: Estimate
+    perplexity_ratio: Estimate
+    displacement: Estimate
+    option_mass: Estimate
+    capability: Estimate | None
+    capability_before: Estimate | None
+
+
+@final
+@dataclass(frozen=True)
+class CardControl:
+    """Another arm on the same questions, at the same budget."""
+
+    role: ControlRole
+    name: str
+    site: str
+    strength: float
+    kl: float
+    reached: bool
+    effect: Estimate
+
+
+@final
+@dataclass(frozen=True)
+class CardRandom:
+    """Effects at the budget of random directions of the same length: their 95 % range, and where the method stands."""
+
+    low: float
+    high: float
+    n: int
+    z: float
+
+
+@final
+@dataclass(frozen=True)
+class CardFailure:
+    """A question that the method moves the least, or the wrong way, at the budget. Propensities in nats."""
+
+    context: str
+    positive: str
+    negative: str
+    side: str
+    group: str
+    before: float
+    after: float
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SteeringCard:
+    """One method on one concept in one model at one site, with everything a reader needs to doubt it.
+
+    ``items`` and ``texts`` are data frames with the columns `CARD_ITEM_COLUMNS` and `CARD_TEXT_COLUMNS`; every effect,
+    share and cost on the card can be computed from them.
+    """
+
+    method: CardMethod
+    model: Mapping[str, Any]
+    concept: Mapping[str, Any]
+    site: str
+    layer: int
+    tokens: str
+    budget: float
+    effect: CardEffect
+    reliability: CardReliability
+    cost: CardCost
+    random: CardRandom
+    controls: tuple[CardControl, ...]
+    failures: tuple[CardFailure, ...]
+    warnings: tuple[str, ...]
+    provenance: Mapping[str, Any]
+    items: pd.DataFrame
+    texts: pd.DataFrame
+
+    def __str__(self) -> str:
+        e, r, c = self.effect, self.reliability, self.cost
+        met = "" if e.reached else " (not reached)"
+        lines = [
+            f"{self.method.name} on {self.concept['name']} in {self.model['name']}, {self.site}",
+            f"  effect at {self.budget:g} nats KL{met}  {e.at_budget} nats at strength {e.strength:.3g}",
+            f"  random directions           {self.random.low:.3g} to {self.random.high:.3g} (z = {self.random.z:.3g})",
+            f"  anti-steerable              {r.anti_steerable}, shown {r.anti_shown or 'not measured'}",
+            f"  perplexity ratio            {c.perplexity_ratio}",
+            f"  capability                  {c.capability or 'not measured'}",
+            *(f"  {k.role:<27} {k.effect}  {k.name}" for k in self.controls),
+            *(f"  ! {w}" for w in self.warnings),
+        ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return str(import_module("steerlens.reports").card_html(self))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``card.json`` and the records of questions and texts into a folder, beside the map if it is there.
+
+        Raises:
+            OptionError: If the folder cannot be made.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OptionError(f"{str(folder)!r} cannot be made a folder: {error.strerror}. Choose another.") from None
+        self.items.to_parquet(folder / CARD_ITEMS, index=False)
+        self.texts.to_parquet(folder / CARD_TEXTS, index=False)
+        names = [f.name for f in dataclasses.fields(self) if f.name not in ("items", "texts")]
+        document = {"schema": CARD_SCHEMA, **{name: _plain(getattr(self, name)) for name in names}}
+        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+        (folder / CARD).write_text(text, "utf-8")
+        return folder
+
+
+def load_card(folder: str | Path) -> SteeringCard:
+    """Read what `SteeringCard.save` wrote; every field is checked against the schema.
+
+    Raises:
+        ArtefactError: If a file is missing, malformed or of another schema, or a field is missing, unknown or of
+            another type.
+    """
+    folder = Path(folder)
+    path = folder / CARD
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ArtefactError(f"{folder} has no {CARD}. Expected a folder written by `steerlens card`.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtefactError(f"{path} is not valid JSON ({error}). Write the card again.") from None
+    if not isinstance(document, dict) or document.get("schema") != CARD_SCHEMA:
+        given = document.get("schema") if isinstance(document, dict) else type(document).__name__
+        raise ArtefactError(f"{path} has schema {given!r}, but this version of steerlens reads {CARD_SCHEMA!r}.")
+    fields = {k: v for k, v in document.items() if k != "schema"}
+    frames = {
+        "items": _frame(folder / CARD_ITEMS, CARD_ITEM_COLUMNS),
+        "texts": _frame(folder / CARD_TEXTS, CARD_TEXT_COLUMNS),
+    }
+    try:
+        card = _value(SteeringCard, fields, "card", given=frames)
+    except SteerlensError as error:
+        raise ArtefactError(f"{path}: {error}") from None
+    assert isinstance(card, SteeringCard)
+    return card
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _value(wanted: Any, found: Any, where: str, *, given: Mapping[str, Any] | None = None) -> Any:
+    """JSON as the type wanted, or an error that names the place."""
+    origin = get_origin(wanted)
+    if wanted is Any:
+        return found
+    if origin in (Union, UnionType):
+        inner = [a for a in get_args(wanted) if a is not type(None)]
+        return None if found is None else _value(inner[0], found, where)
+    if origin is Literal:
+        if found not in get_args(wanted):
+            raise ArtefactError(f"{where} should be one of {', '.join(get_args(wanted))}, but is {found!r}.")
+        return found
+    if origin is tuple:
+        if not isinstance(found, list):
+            raise ArtefactError(f"{where} should be a list, but is {found!r}.")
+        return tuple(_value(get_args(wanted)[0], v, f"{where}[{i}]") for i, v in enumerate(found))
+    if origin is not None:  # Mapping
+        if not isinstance(found, dict):
+            raise ArtefactError(f"{where} should be an object, but is {found!r}.")
+        return found
+    if dataclasses.is_dataclass(wanted):
+        return _object(wanted, found, where, given or {})
+    if wanted is float and type(found) is int:
+        return float(found)
+    if type(found) is not wanted:
+        raise ArtefactError(f"{where} should be of type {wanted.__name__}, but is {found!r}.")
+    return found
+
+
+def _object(wanted: Any, found: Any, where: str, given: Mapping[str, Any]) -> Any:
+    if not isinstance(found, dict):
+        raise ArtefactError(f"{where} should be an object, but is {found!r}.")
+    hints = {k: v for k, v in get_type_hints(wanted).items() if k not in given}
+    missing, unknown = sorted(set(hints) - set(found)), sorted(set(found) - set(hints))
+    if missing or unknown:
+        raise ArtefactError(f"{where} lacks {missing} and has unknown {unknown}.")
+    return wanted(**{k: _value(t, found[k], f"{where}.{k}") for k, t in hints.items()}, **given)
+
+
+def _frame(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise ArtefactError(f"{path} is missing. Write the card again.") from None
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{path} is not a readable Parquet file ({error}).") from None
+    if tuple(frame.columns) != columns:
+        raise ArtefactError(f"{path} should have the columns {columns}, but has {tuple(frame.columns)}.")
+    return frame

@@ -1,0 +1,397 @@
+"""Measuring what stands on a steering card."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+from steerlens.activations import ContrastiveActivations, Site, extract
+from steerlens.concepts import ConceptDataset
+from steerlens.errors import OptionError
+from steerlens.evaluation._card import (
+    CardControl,
+    CardCost,
+    CardEffect,
+    CardFailure,
+    CardMethod,
+    CardRandom,
+    CardReliability,
+    ControlRole,
+    SteeringCard,
+)
+from steerlens.evaluation._card_records import item_records, text_records
+from steerlens.evaluation._card_warnings import card_warnings
+from steerlens.evaluation._compare import KL_BUDGET, STRENGTHS, check_splits, environment, model_facts
+from steerlens.evaluation._controls import (
+    other_concept_arm,
+    permuted_arms,
+    random_arms,
+    resampled_arms,
+    wrong_layer_arm,
+)
+from steerlens.evaluation._frontier_area import area_under_frontier
+from steerlens.evaluation._measure import Arm, Measured, measure
+from steerlens.evaluation._mini import mini_capability
+from steerlens.evaluation._neutral import neutral_texts
+from steerlens.evaluation._option_mass import option_mass
+from steerlens.evaluation._propensity import PropensityReport, propensity_report
+from steerlens.evaluation._reliability import SLOPE_RANGE
+from steerlens.evaluation._scores import score_questions
+from steerlens.evaluation._tables import per_token, perplexity_ratio, point_effect, relative_displacement
+from steerlens.evaluation._text_baselines import TextBaseline, few_shot_baseline, prompt_baseline
+from steerlens.interventions import Intervention
+from steerlens.maps import SteeringMap, SteeringMethod, method_family, method_name, summarise
+from steerlens.models import LensModel
+from steerlens.numerics import Estimate, bootstrap
+from steerlens.probes import difference_report
+from steerlens.progress import progress
+
+Array = npt.NDArray[np.float64]
+
+N_FAILURES = 8
+N_SHOTS = 4
+N_TEXTS = 24
+"""Bundled neutral texts: every one runs under every arm and strength."""
+
+
+@final
+@dataclass(frozen=True)
+class CardPlan:
+    """What a card measures besides the method itself.
+
+    Args:
+        strengths: Grid; must include 0 and 1, and at least three within ±1.5.
+        budget: KL on neutral text, nats per token.
+        n_random: Random directions, at least 20: fewer give no z-score.
+        n_permuted: Fits to exchanged labels.
+        n_resampled: Fits to resampled pairs, 0 or at least 39; they tell questions that are steered the wrong way from
+            noise.
+        other: Another concept, whose map is tried on this one's questions; None leaves it out.
+        instructions: What to say for and against the concept; None leaves prompting out.
+        capability: Whether to answer the bundled capability items.
+        seed: Of everything random.
+    """
+
+    strengths: tuple[float, ...] = STRENGTHS
+    budget: float = KL_BUDGET
+    n_random: int = 20
+    n_permuted: int = 5
+    n_resampled: int = 39
+    other: ConceptDataset | None = None
+    instructions: tuple[str, str] | None = None
+    capability: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        within = [s for s in set(self.strengths) if abs(s) <= SLOPE_RANGE]
+        if not {0.0, 1.0} <= set(self.strengths) or len(within) < 3:
+            raise OptionError(
+                f"A card needs strengths 0 and 1 and three or more within ±{SLOPE_RANGE}, but got "
+                f"{list(self.strengths)}."
+            )
+        if self.n_random < 20 or self.n_permuted < 1:
+            raise OptionError(
+                f"A card needs 20 random directions and a fit to exchanged labels, but got n_random={self.n_random} "
+                f"and n_permuted={self.n_permuted}."
+            )
+        if not 0 < self.budget < float("inf"):
+            raise OptionError(f"A KL budget must be positive and finite (nats per token), but got {self.budget}.")
+
+    @property
+    def upward(self) -> tuple[float, ...]:
+        """Strengths from 0 upwards, ascending."""
+        return tuple(sorted({float(s) for s in self.strengths if s >= 0}))
+
+
+def card(
+    model: LensModel,
+    fit: ConceptDataset,
+    test: ConceptDataset,
+    *,
+    site: Site,
+    method: SteeringMethod,
+    plan: CardPlan | None = None,
+    neutral: Sequence[str] | None = None,
+    command: str = "",
+) -> SteeringCard:
+    """Fit a method and measure all that its card states, on held-out pairs.
+
+    Everything is replayed from one unsteered pass of each question: the method, random directions, fits to exchanged
+    labels and to resampled pairs, another concept's map, the method at a wrong layer, and prompts.
+
+    Args:
+        model: What to steer.
+        fit: Pairs to fit on.
+        test: Pairs to report on; must share no group with ``fit``.
+        site: Where; chosen beforehand, on other pairs than ``test``.
+        method: A method fitted on activations.
+        plan: Strengths, budget and controls.
+        neutral: Neutral texts, at least five; None takes 24 of the bundled ones.
+        command: What to print under "how to repeat it".
+
+    Raises:
+        OptionError: If an option is out of range, or the two share a group.
+        EstimateError: If ``test`` has fewer than five groups.
+        SteerlensError: Whatever extraction, fitting or steering raises.
+    """
+    chosen = CardPlan() if plan is None else plan
+    return card_and_map(model, fit, test, site=site, method=method, plan=chosen, neutral=neutral, command=command)[0]
+
+
+def card_and_map(
+    model: LensModel,
+    fit: ConceptDataset,
+    test: ConceptDataset,
+    *,
+    site: Site,
+    method: SteeringMethod,
+    plan: CardPlan,
+    neutral: Sequence[str] | None = None,
+    command: str = "",
+) -> tuple[SteeringCard, SteeringMap]:
+    """`card`, with the fitted map as well."""
+    started = time.monotonic()
+    check_splits(fit, None, test, 1)
+    texts = list(neutral) if neutral is not None else list(neutral_texts()[:N_TEXTS])
+    found = extract(model, fit, [site])[site]
+    fitted = method.fit(source=found.negative, target=found.positive)
+    grid = tuple(sorted({float(s) for s in plan.strengths if s >= 0 or fitted.reverse is not None}))
+    own = Arm(method_name(method), method_family(method), "method", site, fitted, grid)
+    arms = [own, *_control_arms(model, fit, found, method, site, plan)]
+    held_out = extract(model, test, dict.fromkeys(a.site for a in arms))
+    measured = measure(model, arms, test.questions, texts, held_out)
+    resampled = _resampled(model, test, found, method, grid, plan)
+    report = propensity_report(
+        measured[0].propensity, grid, measured[0].groups, seed=plan.seed, resampled=resampled,
+        n_pairs=len(set(found.groups)),
+    )  # fmt: skip
+    said = _text_baselines(model, fit, test, texts, plan)
+    effect = _effect(measured[0], report, plan)
+    random = _random(measured, effect.at_budget.value, plan)
+    controls = (*_controls(measured, plan), *_said(said, plan))
+    reliability = _reliability(measured[0], report, found, effect, plan)
+    cost = _cost(model, measured[0], fitted, site, effect, plan)
+    made = SteeringCard(
+        method=_method_facts(method, fitted),
+        model=model_facts(model),
+        concept=_concept_facts(fit, test),
+        site=site.hook_name,
+        layer=site.layer,
+        tokens=repr(site.tokens),
+        budget=plan.budget,
+        effect=effect,
+        reliability=reliability,
+        cost=cost,
+        random=random,
+        controls=controls,
+        failures=_failures(measured[0], effect.strength),
+        warnings=card_warnings(effect, reliability, cost, random, controls),
+        provenance={
+            "command": command, "seed": plan.seed, "strengths": list(grid), "n_random": plan.n_random,
+            "n_permuted": plan.n_permuted, "n_resampled": plan.n_resampled, "neutral_texts": len(texts),
+            "layers_tried": 1, **environment(time.monotonic() - started),
+        },
+        items=item_records(measured, said),
+        texts=text_records(measured, said),
+    )  # fmt: skip
+    return made, fitted
+
+
+def _control_arms(
+    model: LensModel,
+    fit: ConceptDataset,
+    found: ContrastiveActivations,
+    method: SteeringMethod,
+    site: Site,
+    plan: CardPlan,
+) -> list[Arm]:
+    arms = random_arms(found, plan.upward, n=plan.n_random, seed=plan.seed)
+    arms += permuted_arms(found, method, plan.upward, n=plan.n_permuted, seed=plan.seed)
+    if plan.other is not None:
+        arms.append(other_concept_arm(model, plan.other, method, site, plan.upward))
+    if model.n_layers > 1:
+        arms.append(wrong_layer_arm(model, fit, method, site, plan.upward))
+    return arms
+
+
+def _resampled(
+    model: LensModel,
+    test: ConceptDataset,
+    found: ContrastiveActivations,
+    method: SteeringMethod,
+    grid: tuple[float, ...],
+    plan: CardPlan,
+) -> Array | None:
+    """Propensities under maps refitted to resampled pairs, shape (resample, strength, question)."""
+    if plan.n_resampled == 0:
+        return None
+    with progress(f"fit to {plan.n_resampled} resamples", 1) as advance:
+        arms = resampled_arms(found, method, grid, n=plan.n_resampled, seed=plan.seed)
+        advance(1)
+    # Slopes look no farther; what lies beyond is filled with the unsteered row, and not read.
+    inside = [k for k, s in enumerate(grid) if abs(s) <= SLOPE_RANGE and s != 0]
+    interventions = [Intervention({}, 0.0)]
+    interventions += [Intervention({a.site: a.steering_map}, grid[k]) for a in arms for k in inside]
+    scores = score_questions(model, test.questions, interventions).propensity.numpy()
+    out = np.broadcast_to(scores[0], (len(arms), len(grid), scores.shape[1])).copy()
+    out[:, inside] = scores[1:].reshape(len(arms), len(inside), -1)
+    return out
+
+
+def _text_baselines(
+    model: LensModel, fit: ConceptDataset, test: ConceptDataset, texts: Sequence[str], plan: CardPlan
+) -> list[tuple[ControlRole, TextBaseline]]:
+    if plan.instructions is None:
+        return []
+    said: list[tuple[ControlRole, TextBaseline]] = []
+    for role, instruction in zip(("prompt", "opposite prompt"), plan.instructions, strict=True):
+        said.append((role, prompt_baseline(model, test, instruction, texts=texts)))  # type: ignore[arg-type]
+    if len(fit.questions) >= N_SHOTS:
+        said.append(("few-shot", few_shot_baseline(model, test, fit, n_shots=N_SHOTS, texts=texts, seed=plan.seed)))
+    return said
+
+
+def _effect(m: Measured, report: PropensityReport, plan: CardPlan) -> CardEffect:
+    at = m.dose_curve.at_budget(plan.budget, seed=plan.seed)
+    k = _nearest(m, at.strength)
+    change = m.propensity_per_token[k] - m.propensity_per_token[m.zero]
+    return CardEffect(
+        at_budget=at.effect,
+        strength=at.strength,
+        kl=at.kl,
+        reached=at.reached,
+        area=area_under_frontier(m.dose_curve, plan.budget, seed=plan.seed),
+        slope=report.slope,
+        local_slope=report.local_slope,
+        per_token=_mean(change, m, plan.seed),
+    )
+
+
+def _reliability(
+    m: Measured, report: PropensityReport, found: ContrastiveActivations, effect: CardEffect, plan: CardPlan
+) -> CardReliability:
+    change = _at(m, effect.strength) - m.propensity[m.zero]
+    groups = m.groups
+    d = difference_report(found.positive.double(), found.negative.double(), found.groups, seed=plan.seed, n_samples=1)
+    unit = report.anti_steering.unit
+    assert unit is not None  # strengths 0 and 1 are on the grid
+    return CardReliability(
+        anti_steerable=report.anti_steering.naive,
+        anti_at_one=unit,
+        anti_shown=report.anti_steering.shown,
+        tenth_percentile=bootstrap(lambda w: _weighted_quantile(change, w, 0.1), [groups], seed=plan.seed),
+        monotonicity=report.monotonicity,
+        curvature=report.curvature,
+        missed=report.missed,
+        bimodal_p=report.bimodality.p_value,
+        split_half=d.split_half,
+        coherence=d.alignment,
+        d_prime=d.d_prime,
+    )
+
+
+def _cost(
+    model: LensModel, m: Measured, fitted: SteeringMap, site: Site, effect: CardEffect, plan: CardPlan
+) -> CardCost:
+    k = _nearest(m, effect.strength)
+    mass = option_mass(m.log_prob[0], m.log_prob[1], m.arm.strengths, m.groups, seed=plan.seed)
+    after, before = None, None
+    if plan.capability:
+        steps = {"steered": Intervention({site: fitted}, m.arm.strengths[k])}
+        scores = mini_capability(model, steps, seed=plan.seed).scores
+        whole = next(s for s in scores if s.task == "mini" and s.metric == "acc")
+        after, before = whole.difference, whole.unsteered
+    return CardCost(
+        strength=m.arm.strengths[k],
+        kl=per_token(m, m.kl[k], plan.seed),
+        perplexity_ratio=perplexity_ratio(m, k, seed=plan.seed),
+        displacement=relative_displacement(m, k, plan.seed),
+        option_mass=mass.change[sorted(m.arm.strengths).index(m.arm.strengths[k])],
+        capability=after,
+        capability_before=before,
+    )
+
+
+def _random(measured: Sequence[Measured], effect: float, plan: CardPlan) -> CardRandom:
+    null = np.array([point_effect(m, plan.budget) for m in measured if m.arm.role == "random"])
+    low, high = np.quantile(null, [0.025, 0.975])
+    spread = float(null.std(ddof=1))
+    z = (effect - float(null.mean())) / spread if spread > 0 else 0.0
+    return CardRandom(float(low), float(high), len(null), z)
+
+
+def _controls(measured: Sequence[Measured], plan: CardPlan) -> list[CardControl]:
+    found = []
+    for m in measured:
+        role = m.arm.role
+        if role in ("method", "random", "resampled"):
+            continue
+        at = m.dose_curve.at_budget(plan.budget, seed=plan.seed)
+        found.append(
+            CardControl(role, m.arm.method, m.arm.site.hook_name, at.strength, at.kl, at.reached, at.effect)  # type: ignore[arg-type]
+        )
+    return found
+
+
+def _said(said: Sequence[tuple[ControlRole, TextBaseline]], plan: CardPlan) -> list[CardControl]:
+    """A text has no dose: its whole effect, and its whole cost."""
+    return [
+        CardControl(role, t.name, "text", 1.0, t.cost(seed=plan.seed).value, True, t.effect(seed=plan.seed))
+        for role, t in said
+    ]
+
+
+def _failures(m: Measured, strength: float) -> tuple[CardFailure, ...]:
+    before, after = m.propensity[m.zero], _at(m, strength)
+    worst = np.argsort(after - before, kind="stable")[:N_FAILURES]
+    return tuple(
+        CardFailure(q.context, q.positive, q.negative, q.side, q.group, float(before[i]), float(after[i]))
+        for i, q in ((int(i), m.questions[int(i)]) for i in worst)
+    )
+
+
+def _method_facts(method: SteeringMethod, fitted: SteeringMap) -> CardMethod:
+    said = summarise(method)
+    return CardMethod(
+        said.name, said.family, said.needs, fitted.reverse is not None, said.assumes, type(fitted).__name__
+    )
+
+
+def _concept_facts(fit: ConceptDataset, test: ConceptDataset) -> Mapping[str, object]:
+    return {
+        "name": fit.name, "description": fit.description, "source": fit.source, "licence": fit.licence,
+        "fit_pairs": len(fit), "fit_groups": len(fit.groups), "fit_fingerprint": fit.fingerprint,
+        "test_pairs": len(test), "test_groups": len(test.groups), "test_fingerprint": test.fingerprint,
+    }  # fmt: skip
+
+
+def _mean(values: Array, m: Measured, seed: int) -> Estimate:
+    return bootstrap(lambda w: (w @ values) / w.sum(axis=-1), [m.groups], seed=seed)
+
+
+def _weighted_quantile(values: Array, weights: Array, share: float) -> Array:
+    """Of each resample: the smallest value that holds at least a share of the weight."""
+    order = np.argsort(values, kind="stable")
+    mass = weights[:, order].cumsum(axis=1)
+    at = (mass >= share * mass[:, -1:]).argmax(axis=1)
+    found: Array = values[order][at]
+    return found
+
+
+def _at(m: Measured, strength: float) -> Array:
+    """Propensity of each question, linear between the strengths tried."""
+    s = np.asarray(m.arm.strengths)
+    high = min(int(np.searchsorted(s, strength)), len(s) - 1)
+    low = max(high - 1, 0)
+    share = 1.0 if s[high] == s[low] else (strength - s[low]) / (s[high] - s[low])
+    found: Array = (1 - share) * m.propensity[low] + share * m.propensity[high]
+    return found
+
+
+def _nearest(m: Measured, strength: float) -> int:
+    """Row of the tried strength above 0 that is nearest."""
+    s = np.asarray(m.arm.strengths)
+    return int(np.where(s > 0, np.abs(s - strength), np.inf).argmin())

@@ -1,0 +1,105 @@
+"""Negative controls of a steering method: the same procedure where there is nothing, or something else, to find."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from steerlens.activations import ContrastiveActivations, Site, extract
+from steerlens.concepts import ConceptDataset
+from steerlens.errors import OptionError
+from steerlens.evaluation._measure import Arm
+from steerlens.maps import SteeringMethod, method_family, method_name, random_direction
+from steerlens.models import LensModel
+
+
+def random_arms(found: ContrastiveActivations, strengths: tuple[float, ...], *, n: int, seed: int) -> list[Arm]:
+    """Random directions at a site, each as long as the mean difference of the pairs there."""
+    norm = float((found.positive.double().mean(0) - found.negative.double().mean(0)).norm())
+    width = found.positive.shape[1]
+    return [
+        Arm(
+            f"random {i:02d}", "random", "random", found.site,
+            random_direction(width, norm=norm, seed=seed * 10_000 + i), strengths,
+        )
+        for i in range(n)
+    ]  # fmt: skip
+
+
+def exchanged(found: ContrastiveActivations, *, seed: int) -> ContrastiveActivations:
+    """The same pairs with positive and negative exchanged in half of the groups, drawn at random.
+
+    What is fitted to them sees the same activations and no concept. Of an even number of groups exactly half are
+    exchanged, so that no draw keeps most labels.
+    """
+    names = list(dict.fromkeys(found.groups))
+    drawn = np.random.default_rng(seed).permutation(len(names))[: len(names) // 2]
+    chosen = {names[i] for i in drawn}
+    swap = torch.tensor([g in chosen for g in found.groups], device=found.positive.device)[:, None]
+    return replace(
+        found,
+        positive=torch.where(swap, found.negative, found.positive),
+        negative=torch.where(swap, found.positive, found.negative),
+    )
+
+
+def permuted_arms(
+    found: ContrastiveActivations, method: SteeringMethod, strengths: tuple[float, ...], *, n: int, seed: int
+) -> list[Arm]:
+    """The method fitted to pairs whose labels were exchanged in half of the groups, ``n`` times."""
+    arms = []
+    for i in range(n):
+        pairs = exchanged(found, seed=seed * 10_000 + i)
+        fitted = method.fit(source=pairs.negative, target=pairs.positive)
+        arms.append(Arm(f"permuted labels {i:02d}", method_family(method), "permuted", found.site, fitted, strengths))
+    return arms
+
+
+def other_concept_arm(
+    model: LensModel, other: ConceptDataset, method: SteeringMethod, site: Site, strengths: tuple[float, ...]
+) -> Arm:
+    """The method fitted to another concept at the same site."""
+    found = extract(model, other, [site])[site]
+    fitted = method.fit(source=found.negative, target=found.positive)
+    return Arm(
+        f"{method_name(method)} of {other.name}", method_family(method), "other concept", site, fitted, strengths
+    )
+
+
+def wrong_layer(model: LensModel, site: Site) -> Site:
+    """The same hook point and tokens at the end of the model that is farther from the site: block 0, or the last.
+
+    Raises:
+        OptionError: If the model has one block.
+    """
+    if model.n_layers < 2:
+        raise OptionError(f"A wrong layer needs a model of two blocks or more, but {model.name!r} has one.")
+    last = model.n_layers - 1
+    there = 0 if 2 * site.layer >= last else last
+    return replace(site, hook_name=site.hook_name.replace(f"blocks.{site.layer}.", f"blocks.{there}.", 1))
+
+
+def wrong_layer_arm(
+    model: LensModel, fit: ConceptDataset, method: SteeringMethod, site: Site, strengths: tuple[float, ...]
+) -> Arm:
+    """The method fitted and applied at `wrong_layer`."""
+    there = wrong_layer(model, site)
+    found = extract(model, fit, [there])[there]
+    fitted = method.fit(source=found.negative, target=found.positive)
+    return Arm(
+        f"{method_name(method)} at block {there.layer}", method_family(method), "wrong layer", there, fitted, strengths
+    )
+
+
+def resampled_arms(
+    found: ContrastiveActivations, method: SteeringMethod, strengths: tuple[float, ...], *, n: int, seed: int
+) -> list[Arm]:
+    """The method fitted to bootstrap resamples of the groups of pairs: how much of its effect is its sample's."""
+    names = list(dict.fromkeys(found.groups))
+    rows = [[i for i, g in enumerate(found.groups) if g == name] for name in names]
+    rng, arms = np.random.default_rng(seed), []
+    for k in range(n):
+        drawn = torch.tensor([i for j in rng.integers(len(names), size=len(names)) for i in rows[j]])
+        fitted = method.fit(source=found.negative[drawn], target=found.positive[drawn])
+        arms.append(Arm(f"resampled {k:02d}", method_family(method), "resampled", found.site, fitted, strengths))
+    return arms

@@ -1,0 +1,127 @@
+"""`steerlens evaluate` as a user meets it: maps of a comparison, the bundled set, and a local task."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from steerlens.cli import main
+from steerlens.evaluation import CapabilityReport
+from steerlens.maps import random_direction, save_map
+
+TASK = """
+task: local_colours
+dataset_path: json
+dataset_kwargs: {data_files: {test: DATA}, cache_dir: CACHE}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}"
+doc_to_choice: "{{choices}}"
+doc_to_target: "{{answer}}"
+metric_list: [{metric: acc}]
+"""
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["steerlens", "evaluate", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        return Ran(int(ended.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A map as `steerlens compare` saves it."""
+    facts = {"model": "tiny-llama", "site": "blocks.2.hook_resid_post", "tokens": "AllTokens()"}
+    return save_map(random_direction(48, norm=9.0, seed=0), tmp_path / "maps" / "RandomShift-2", provenance=facts)
+
+
+def assert_refused(ran: Ran, message: str) -> None:
+    assert ran.code == 2, ran
+    last = ran.err.splitlines()[-1]
+    assert last.startswith("steerlens: ")
+    assert message in last
+    assert "Traceback" not in ran.out + ran.err
+
+
+@pytest.mark.slow
+def test_the_bundled_set_is_answered_under_every_strength(run: Run, folder: Path, tmp_path: Path):
+    ran = run("--model", "tiny-llama", "--map", str(folder), "--strength", "0,2", "--out", str(tmp_path / "out"))
+    assert ran.code == 0, ran.err
+    assert ran.out.splitlines()[-1] == str(tmp_path / "out" / "capability.json")
+    found = CapabilityReport.load(tmp_path / "out")
+    scores = {s.intervention: s for s in found.scores if s.task == "mini" and s.metric == "log_prob"}
+    assert scores["RandomShift-2 × 0"].difference.value == 0
+    assert scores["RandomShift-2 × 2"].difference.value != 0
+    assert "mini/arithmetic" in ran.out
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+def test_a_local_task_runs_beside_it_without_a_network(run: Run, folder: Path, tmp_path: Path):
+    pytest.importorskip("lm_eval", reason="lm-eval is an extra; CI installs it and runs this test")
+    own = tmp_path / "own"
+    own.mkdir()
+    rows = [{"question": f"Item {i} is", "choices": [" red", " blue"], "answer": i % 2} for i in range(9)]
+    (own / "data.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    text = TASK.replace("DATA", str(own / "data.jsonl")).replace("CACHE", str(tmp_path / "cache"))
+    (own / "task.yaml").write_text(text)
+    ran = run(
+        "--model", "tiny-llama", "--map", str(folder), "--tasks", "mini,local_colours", "--include-path", str(own),
+        "--limit", "7", "--out", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    found = CapabilityReport.load(tmp_path / "out")
+    assert found.provenance["tasks"] == ["mini", "local_colours"]
+    (score,) = [s for s in found.scores if s.task == "local_colours"]
+    assert score.difference.n == 7
+    assert score.mcnemar is not None
+    assert_refused(
+        run("--model", "tiny-llama", "--map", str(folder), "--tasks", "local_colors", "--include-path", str(own)),
+        "'local_colours'",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--strength": "one"}, "--strength"),
+        ({"--strength": ","}, "--strength"),
+        ({"--tasks": ","}, "--tasks"),
+        ({"--limit": "4"}, "5 or more"),
+        ({"--map": "/nowhere/map"}, "/nowhere/map"),
+        ({"--out": "FILE"}, "--out"),
+        ({"--model": None}, "--model"),
+        ({"--map": None}, "--map"),
+    ],
+)
+def test_what_needs_no_model_is_refused_before_one_is_loaded(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, str | None], message: str
+):
+    monkeypatch.setattr("steerlens.models.load_model", None, raising=False)
+    (tmp_path / "file").write_text("mine")
+    options = {"--model": "tiny-llama", "--map": str(folder), "--out": str(tmp_path / "out"), **change}
+    words = [w.replace("FILE", str(tmp_path / "file")) for k, v in options.items() if v is not None for w in (k, v)]
+    assert_refused(run(*words), message)
+
+
+def test_a_map_of_another_model_is_refused(run: Run, folder: Path, tmp_path: Path):
+    ran = run("--model", "tiny-gpt2", "--map", str(folder), "--out", str(tmp_path / "out"))
+    assert_refused(ran, "fitted on 'tiny-llama'")

@@ -1,0 +1,162 @@
+"""The steering card: its numbers follow from its records, it survives the disk, and a null looks null."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steerlens.activations import Site, extract, planted_concept
+from steerlens.errors import ArtefactError, OptionError
+from steerlens.evaluation import CARD_ITEM_COLUMNS, CardPlan, SteeringCard, card, load_card, neutral_texts
+from steerlens.evaluation._controls import exchanged, permuted_arms, resampled_arms, wrong_layer
+from steerlens.maps import MeanShift, RandomShift
+from steerlens.models import load_model
+from steerlens.reports import card_html, prepare_card_controls, prepare_card_questions, write_card
+
+GRID = (-1.0, 0.0, 0.5, 1.0, 2.0)
+PLAN = CardPlan(strengths=GRID, budget=2.0, n_permuted=3, capability=False, instructions=("be so", "be otherwise"))
+
+
+def made(method: MeanShift | RandomShift) -> SteeringCard:
+    model = load_model("planted-linear")
+    fit, _, test = planted_concept("planted-linear").split(seed=0)
+    return card(model, fit, test, site=Site.resid_post(1), method=method, plan=PLAN, neutral=neutral_texts()[:10])
+
+
+@pytest.fixture(scope="module")
+def found() -> SteeringCard:
+    return made(MeanShift())
+
+
+def test_a_planted_linear_concept_is_steered_and_its_controls_are_not(found: SteeringCard):
+    assert found.effect.at_budget.low > max(found.random.high, 0)
+    assert found.random.z > 3
+    assert found.reliability.anti_steerable.value < 0.1
+    assert found.reliability.anti_shown is not None
+    assert found.reliability.anti_shown.value < 0.1
+    permuted = [c for c in found.controls if c.role == "permuted"]
+    assert len(permuted) == 3
+    assert np.mean([abs(c.effect.value) for c in permuted]) < 0.5 * found.effect.at_budget.value
+    assert {c.role for c in found.controls} == {"permuted", "wrong layer", "prompt", "opposite prompt", "few-shot"}
+
+
+def test_a_random_direction_is_called_one():
+    null = made(RandomShift(seed=3))
+    assert any("random directions" in w for w in null.warnings), null.warnings
+    assert null.random.z < 3
+
+
+def test_every_number_follows_from_the_records_with_pandas_alone(found: SteeringCard):
+    items = found.items.assign(propensity=found.items["positive"] - found.items["negative"])
+    own = items[items["role"] == "method"]
+    wide = own.pivot(index="question", columns="strength", values="propensity")
+    s = np.array([c for c in wide.columns if abs(c) <= 1.5])
+    slopes = (wide[s] - wide[s].mean(axis=1).to_numpy()[:, None]) @ (s - s.mean()) / ((s - s.mean()) ** 2).sum()
+    assert slopes.mean() == pytest.approx(found.effect.slope.value)
+    assert (slopes <= 0).mean() == pytest.approx(found.reliability.anti_steerable.value)
+    assert (wide[1.0] < wide[0.0]).mean() == pytest.approx(found.reliability.anti_at_one.value)
+    texts = found.texts[found.texts["role"] == "method"].groupby("strength")[["kl", "n_tokens"]].sum()
+    kl = texts["kl"] / texts["n_tokens"]
+    upward = [c for c in wide.columns if c >= 0]
+    strength = np.interp(found.budget, kl[upward], upward) if kl.max() >= found.budget else max(upward)
+    assert strength == pytest.approx(found.effect.strength)
+    effect = [wide[c].mean() - wide[0.0].mean() for c in upward]
+    assert np.interp(strength, upward, effect) == pytest.approx(found.effect.at_budget.value)
+    for control in found.controls:
+        assert ((items["arm"] == control.name) & (items["role"] == control.role)).any(), control
+
+
+def test_the_questions_that_fail_are_those_that_move_least(found: SteeringCard):
+    changes = [f.after - f.before for f in found.failures]
+    assert changes == sorted(changes)
+    assert found.reliability.tenth_percentile.value >= changes[0]
+
+
+def test_a_card_survives_the_disk(found: SteeringCard, tmp_path: Path):
+    page = write_card(found, tmp_path)
+    again = load_card(tmp_path)
+    assert str(again) == str(found)
+    assert again.effect == found.effect
+    assert again.controls == found.controls
+    assert again.failures == found.failures
+    assert tuple(again.items.columns) == CARD_ITEM_COLUMNS
+    assert card_html(again) == page.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(schema="steerlens/card/0"), "schema"),
+        (lambda d: d["effect"].pop("area"), r"card.effect lacks \['area'\]"),
+        (lambda d: d["effect"].update(more=1), r"unknown \['more'\]"),
+        (lambda d: d["cost"].update(strength="1"), "card.cost.strength should be of type float"),
+        (lambda d: d["effect"].update(reached=1), "card.effect.reached should be of type bool"),
+        (lambda d: d["effect"]["slope"].update(low=1e9), "low"),
+        (lambda d: d["controls"][0].update(role="friend"), "card.controls.0..role should be one of"),
+        (lambda d: d.update(failures={}), "card.failures should be a list"),
+    ],
+)
+def test_a_card_that_does_not_fit_the_schema_is_refused(found: SteeringCard, tmp_path: Path, change, message: str):
+    found.save(tmp_path)
+    document = json.loads((tmp_path / "card.json").read_text("utf-8"))
+    change(document)
+    (tmp_path / "card.json").write_text(json.dumps(document), "utf-8")
+    with pytest.raises(ArtefactError, match=message):
+        load_card(tmp_path)
+
+
+def test_files_that_are_missing_or_broken_are_named(found: SteeringCard, tmp_path: Path):
+    with pytest.raises(ArtefactError, match=r"no card\.json"):
+        load_card(tmp_path)
+    found.save(tmp_path)
+    (tmp_path / "card-items.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(ArtefactError, match=r"card-items\.parquet"):
+        load_card(tmp_path)
+    (tmp_path / "card.json").write_text("{", "utf-8")
+    with pytest.raises(ArtefactError, match="not valid JSON"):
+        load_card(tmp_path)
+
+
+def test_the_page_escapes_what_the_data_say(found: SteeringCard):
+    page = card_html(found)
+    assert "<script" not in page
+    assert "Where it fails" in page
+    controls = prepare_card_controls(found)
+    assert controls.rows[0].effect[0] == found.effect.at_budget.value
+    assert len(controls.rows) == 1 + 1 + 1 + 3, "the method, one row for exchanged labels, a layer, three texts"
+    questions = prepare_card_questions(found)
+    assert len(questions.before) == found.effect.at_budget.n
+
+
+def test_exchanged_labels_keep_the_rows_and_lose_the_concept():
+    model = load_model("planted-linear")
+    fit = planted_concept("planted-linear").split(seed=0)[0]
+    site = Site.resid_post(1)
+    pairs = extract(model, fit, [site])[site]
+    swapped = exchanged(pairs, seed=0)
+    changed = (swapped.positive != pairs.positive).any(dim=1)
+    groups = {g for g, c in zip(pairs.groups, changed.tolist(), strict=True) if c}
+    assert len(groups) == len(set(pairs.groups)) // 2
+    assert (swapped.positive + swapped.negative == pairs.positive + pairs.negative).all()
+    shift = (pairs.positive - pairs.negative).mean(0).norm()
+    assert (swapped.positive - swapped.negative).mean(0).norm() < 0.5 * shift
+    names = [a.method for a in permuted_arms(pairs, MeanShift(), (0.0, 1.0), n=2, seed=0)]
+    assert names == ["permuted labels 00", "permuted labels 01"]
+    arms = resampled_arms(pairs, MeanShift(), (0.0, 1.0), n=2, seed=0)
+    assert not np.allclose(*[a.steering_map.vector.numpy() for a in arms])
+    assert wrong_layer(model, site).layer == 0
+    assert wrong_layer(model, Site.resid_post(0)).layer == model.n_layers - 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strengths": (0.0, 1.0)}, "three or more within"),
+        ({"n_random": 5}, "20 random directions"),
+        ({"budget": -1.0}, "KL budget"),
+    ],
+)
+def test_plans_that_cannot_be_measured_are_refused(options, message: str):
+    with pytest.raises(OptionError, match=message):
+        CardPlan(**options)
