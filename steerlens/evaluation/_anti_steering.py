@@ -10,7 +10,7 @@ from scipy import stats
 
 from steerlens.errors import EstimateError
 from steerlens.evaluation._reliability import steerability
-from steerlens.numerics import Estimate, bootstrap, cluster_mean
+from steerlens.numerics import Estimate, bootstrap, cluster_share
 
 Array = npt.NDArray[np.float64]
 
@@ -112,7 +112,7 @@ def anti_steering(
     """
 
     def share(which: npt.NDArray[np.bool_]) -> Estimate:
-        return cluster_mean(which, groups, seed=seed)
+        return cluster_share(which, groups, seed=seed)
 
     at = {s: propensity[i] for i, s in enumerate(strengths)}
     unit = share(at[1.0] < at[0.0]) if {0.0, 1.0} <= at.keys() else None

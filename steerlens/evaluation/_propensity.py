@@ -11,7 +11,7 @@ from scipy import stats
 from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation._anti_steering import AntiSteering, SlopeVariance, anti_steering, slope_variance
 from steerlens.evaluation._reliability import SLOPE_RANGE, steerability
-from steerlens.numerics import Estimate, cluster_mean
+from steerlens.numerics import Estimate, cluster_mean, cluster_share
 from steerlens.probes import DipTest, dip_test
 
 Array = npt.NDArray[np.float64]
@@ -137,7 +137,7 @@ def propensity_report(
         monotonicity=mean(questions.monotonicity),
         curvature=mean(questions.curvature),
         absolute_curvature=mean(np.abs(questions.curvature)),
-        missed=mean(questions.residual_rms > np.abs(questions.slope)),
+        missed=cluster_share(questions.residual_rms > np.abs(questions.slope), groups, seed=seed),
         bimodality=dip_test(questions.slope, groups, seed=seed),
         anti_steering=anti_steering(m, grid, groups, seed=seed, resampled_slopes=refitted, n_pairs=n_pairs),
         variance=None if refitted is None else slope_variance(questions.slope, refitted, groups, seed=seed),

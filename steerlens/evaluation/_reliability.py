@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steerlens.errors import EstimateError, OptionError
-from steerlens.numerics import Estimate, bootstrap, cluster_mean
+from steerlens.numerics import Estimate, bootstrap, cluster_share
 
 Array = npt.NDArray[np.float64]
 
@@ -86,7 +86,7 @@ def anti_steerable(
     change = m[list(strengths).index(1.0)] - m[list(strengths).index(0.0)]
     slopes = steerability(m, strengths)
     return AntiSteerable(
-        slope=cluster_mean(slopes <= 0, groups, seed=seed), unit=cluster_mean(change < 0, groups, seed=seed)
+        slope=cluster_share(slopes <= 0, groups, seed=seed), unit=cluster_share(change < 0, groups, seed=seed)
     )
 
 

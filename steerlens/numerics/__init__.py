@@ -16,7 +16,7 @@ from steerlens.numerics._power import (
 from steerlens.numerics._proportions import McNemar, clustered_mcnemar, mcnemar, wilson
 from steerlens.numerics._psd import psd_power, transport_matrix
 from steerlens.numerics._rank_correlation import RankCorrelation, spearman
-from steerlens.numerics._resample import bootstrap, cluster_mean
+from steerlens.numerics._resample import bootstrap, cluster_mean, cluster_share
 from steerlens.numerics._shrinkage import (
     Shrinkage,
     bodnar_intensity,
@@ -44,6 +44,7 @@ __all__ = [
     "bootstrap",
     "check_shrinkage",
     "cluster_mean",
+    "cluster_share",
     "clustered_mcnemar",
     "clusters_needed",
     "detectable_correlation",

@@ -49,6 +49,34 @@ def cluster_mean(
     return bootstrap(mean, [clusters], seed=seed, level=level, n_resamples=n_resamples, bounds=bounds)
 
 
+def cluster_share(hits: npt.ArrayLike, clusters: Sequence[Hashable], *, seed: int, level: float = 0.95) -> Estimate:
+    """Share of hits: `cluster_mean`, and where all rows agree Wilson's interval with a row for each cluster.
+
+    No resample of rows that agree disagrees; an interval without a width would say that the share is known.
+
+    Args:
+        hits: Shape (n,), 0 or 1.
+        clusters: The cluster of each row.
+        seed: Seed of the resampling.
+        level: Coverage aimed at.
+
+    Raises:
+        EstimateError: If there are fewer than five clusters, or a value is neither 0 nor 1.
+
+    References:
+        wilson1927; korn1998 (the effective number of rows).
+    """
+    x = np.asarray(hits, dtype=np.float64)
+    if not np.isin(x, (0.0, 1.0)).all():
+        raise EstimateError(f"A share needs values of 0 and 1, but got {x[~np.isin(x, (0.0, 1.0))][:3].tolist()}.")
+    found = cluster_mean(x, clusters, seed=seed, level=level)
+    if 0 < found.value < 1:
+        return found
+    q = float(stats.t.ppf((1 + level) / 2, found.n_clusters - 1)) ** 2 / found.n_clusters
+    low, high = (0.0, q / (1 + q)) if found.value == 0 else (1 / (1 + q), 1.0)
+    return Estimate(found.value, low, high, level, found.n, found.n_clusters, "Wilson, a row for each cluster")
+
+
 def bootstrap(
     statistic: Callable[..., npt.NDArray[np.float64]],
     clusters: Sequence[Sequence[Hashable]],

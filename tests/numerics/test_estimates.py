@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from steerlens.errors import EstimateError
-from steerlens.numerics import Estimate, bootstrap, cluster_mean
+from steerlens.numerics import Estimate, bootstrap, cluster_mean, cluster_share
 
 
 def test_the_interval_covers_as_often_as_it_says():
@@ -99,3 +100,16 @@ def test_an_interval_of_a_mean_stays_within_the_range_of_the_values():
     e = cluster_mean(hits, [i // 5 for i in range(30)], seed=0)
     assert e.high == 1.0
     assert 0.0 <= e.low < e.value
+
+
+def test_a_share_on_which_all_rows_agree_has_an_interval():
+    """Ten clusters of one mind: t²/(10 + t²) with nine degrees of freedom, however many rows there are."""
+    clusters = [i // 8 for i in range(80)]
+    none, every = (cluster_share(np.full(80, x), clusters, seed=0) for x in (0.0, 1.0))
+    t = stats.t.ppf(0.975, 9)
+    assert (none.value, none.low, none.high) == (0.0, 0.0, pytest.approx(t**2 / (10 + t**2)))
+    assert (every.value, every.low, every.high) == (1.0, pytest.approx(1 - none.high), 1.0)
+    mixed = np.arange(80) % 4 == 0
+    assert cluster_share(mixed, clusters, seed=0) == cluster_mean(mixed, clusters, seed=0)
+    with pytest.raises(EstimateError, match="0 and 1"):
+        cluster_share(np.full(80, 0.5), clusters, seed=0)
