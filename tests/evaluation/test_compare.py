@@ -11,8 +11,8 @@ from steerlens.activations import Site, extract
 from steerlens.concepts import ConceptDataset, ContrastivePair, Split
 from steerlens.errors import ArtefactError, EstimateError, OptionError
 from steerlens.evaluation import Comparison, ComparisonPlan, compare, neutral_texts
-from steerlens.evaluation._compare import _random_arms
 from steerlens.evaluation._comparison import CONTRAST_COLUMNS, HEADLINE_COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
+from steerlens.evaluation._controls import random_arms
 from steerlens.maps import DirectionalAblation, GaussianTransport, MeanShift, ResidualMLP, SteeringMethod, Training
 from steerlens.models import LensModel, tiny_model
 
@@ -88,8 +88,8 @@ def test_random_directions_are_as_long_as_the_mean_shift(model: LensModel, split
     activations = extract(model, split.fit, SITES[:1])[SITES[0]]
     x = activations.negative.double()
     shift = MeanShift().fit(source=activations.negative, target=activations.positive)
-    plan = ComparisonPlan(sites=SITES[:1], n_random=3)
-    norms = [float(arm.steering_map.displacement(x)[0].norm()) for arm in _random_arms(plan, activations)]
+    arms = random_arms(activations, (0.0, 1.0), n=3, seed=0)
+    norms = [float(arm.steering_map.displacement(x)[0].norm()) for arm in arms]
     assert norms == pytest.approx([float(shift.displacement(x)[0].norm())] * 3, rel=1e-5)
 
 
