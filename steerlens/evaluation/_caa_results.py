@@ -40,6 +40,8 @@ class CaaResults:
             nothing.
         log_prob_positive: log p of the matching letter, shape (strength, question).
         log_prob_negative: log p of the other letter, shape (strength, question).
+        left_out: Texts of questions that were left out, since at some multiplier a letter has probability 0 (half
+            precision rounds to it), and no log-odds.
     """
 
     behavior: str
@@ -50,6 +52,7 @@ class CaaResults:
     letters: tuple[str, ...]
     log_prob_positive: Array
     log_prob_negative: Array
+    left_out: tuple[str, ...] = ()
 
     @property
     def propensity(self) -> Array:
@@ -82,8 +85,8 @@ def read_caa_results(
 
     Raises:
         OptionError: If there is no such file, or several layers, behaviours or variants are left.
-        ArtefactError: If a file is not JSON, lacks a key, holds something that is not a probability above zero, or
-            asks other questions than the first; or if two files have one multiplier.
+        ArtefactError: If a file is not JSON, lacks a key, holds something that is not a probability, or asks other
+            questions than the first; if two files have one multiplier, or no question has log-odds throughout.
 
     References:
         rimsky2024 (the files).
@@ -98,16 +101,22 @@ def read_caa_results(
                 f"{path} asks other questions than {first_path}: {len(other.questions)} and {len(first.questions)}, "
                 f"of which {same} agree in text and place. Give files of one run."
             )
+    positive, negative = (np.array([getattr(a, side) for a in answers]) for side in ("positive", "negative"))
+    keep: npt.NDArray[np.bool_] = np.minimum(positive, negative).min(axis=0) > 0
+    if not keep.any():
+        raise ArtefactError(f"Of {len(keep)} questions each has a letter with probability 0 in {first_path.parent}.")
+    kept = np.flatnonzero(keep).tolist()
     name = _parse(first_path)
     return CaaResults(
         behavior=name["behavior"],
         layer=int(name["layer"]),
         variant=name["variant"] or "",
         strengths=tuple(s for s, _ in chosen),
-        questions=first.questions,
-        letters=first.letters,
-        log_prob_positive=np.log([a.positive for a in answers]),
-        log_prob_negative=np.log([a.negative for a in answers]),
+        questions=tuple(first.questions[i] for i in kept),
+        letters=tuple(first.letters[i] for i in kept),
+        log_prob_positive=np.log(positive[:, keep]),
+        log_prob_negative=np.log(negative[:, keep]),
+        left_out=tuple(first.questions[i] for i in np.flatnonzero(~keep).tolist()),
     )
 
 
@@ -190,8 +199,6 @@ def _answer(record: Any, where: str) -> tuple[str, str, float, float]:
         p = record[key]
         if isinstance(p, bool) or not isinstance(p, int | float) or not math.isfinite(p) or not 0 <= p <= 1:
             raise ArtefactError(f"{where}: {key} should be a probability between 0 and 1, but is {p!r}.")
-        if p == 0:
-            raise ArtefactError(f"{where}: {key} is 0, and its logarithm infinite. Leave this question out everywhere.")
         of[letter] = float(p)
     if sum(of.values()) > 1 + ROUNDING:
         raise ArtefactError(f"{where}: a_prob and b_prob add up to {sum(of.values()):.4g}, which is more than 1.")

@@ -64,6 +64,8 @@ class CardEffect:
         slope: Steerability, nats per unit of strength.
         local_slope: The same at strength 0.
         per_token: Effect at the nearest strength tried, with per-token means.
+        detectable: Mean effect that a t-test over groups of questions would find with a power of 0.8, given how much
+            their effects differ: what "no effect" can and cannot exclude here.
     """
 
     at_budget: Estimate
@@ -74,6 +76,7 @@ class CardEffect:
     slope: Estimate
     local_slope: Estimate
     per_token: Estimate
+    detectable: float
 
 
 @final

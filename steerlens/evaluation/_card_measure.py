@@ -45,7 +45,7 @@ from steerlens.evaluation._text_baselines import TextBaseline, few_shot_baseline
 from steerlens.interventions import Intervention
 from steerlens.maps import SteeringMap, SteeringMethod, method_family, method_name, summarise
 from steerlens.models import LensModel
-from steerlens.numerics import Estimate, bootstrap
+from steerlens.numerics import Estimate, bootstrap, minimal_detectable_effect
 from steerlens.probes import difference_report
 from steerlens.progress import progress
 
@@ -72,6 +72,7 @@ class CardPlan:
         other: Another concept, whose map is tried on this one's questions; None leaves it out.
         instructions: What to say for and against the concept; None leaves prompting out.
         capability: Whether to answer the bundled capability items.
+        sites_tried: How many sites the one given was chosen from, on other pairs; stands on the card.
         seed: Of everything random.
     """
 
@@ -83,6 +84,7 @@ class CardPlan:
     other: ConceptDataset | None = None
     instructions: tuple[str, str] | None = None
     capability: bool = True
+    sites_tried: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -99,6 +101,8 @@ class CardPlan:
             )
         if not 0 < self.budget < float("inf"):
             raise OptionError(f"A KL budget must be positive and finite (nats per token), but got {self.budget}.")
+        if self.sites_tried < 1:
+            raise OptionError(f"sites_tried counts the site given, too, but got {self.sites_tried}.")
 
     @property
     def upward(self) -> tuple[float, ...]:
@@ -192,7 +196,7 @@ def card_and_map(
         provenance={
             "command": command, "seed": plan.seed, "strengths": list(grid), "n_random": plan.n_random,
             "n_permuted": plan.n_permuted, "n_resampled": plan.n_resampled, "neutral_texts": len(texts),
-            "layers_tried": 1, **environment(time.monotonic() - started),
+            "sites_tried": plan.sites_tried, **environment(time.monotonic() - started),
         },
         items=item_records(measured, said),
         texts=text_records(measured, said),
@@ -267,6 +271,7 @@ def _effect(m: Measured, report: PropensityReport, plan: CardPlan) -> CardEffect
         slope=report.slope,
         local_slope=report.local_slope,
         per_token=_mean(change, m, plan.seed),
+        detectable=minimal_detectable_effect(_at(m, at.strength) - m.propensity[m.zero], m.groups).effect,
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steerlens.errors import EstimateError, OptionError
+from steerlens.numerics._codes import codes_of
 from steerlens.numerics._resample import MIN_CLUSTERS
 
 Array = npt.NDArray[np.float64]
@@ -36,10 +37,11 @@ def cluster_codes(clusters: Sequence[Hashable], n: int) -> Codes:
     """
     if len(clusters) != n:
         raise OptionError(f"Each of the {n} values needs a cluster, but got {len(clusters)} clusters.")
-    order = {c: i for i, c in enumerate(dict.fromkeys(clusters))}
-    if len(order) < MIN_CLUSTERS:
-        raise EstimateError(f"Needs at least {MIN_CLUSTERS} clusters, but got {len(order)} (n = {n}). Measure on more.")
-    return np.array([order[c] for c in clusters], dtype=np.int64)
+    codes = codes_of(clusters)
+    count = int(codes.max(initial=-1)) + 1
+    if count < MIN_CLUSTERS:
+        raise EstimateError(f"Needs at least {MIN_CLUSTERS} clusters, but got {count} (n = {n}). Measure on more.")
+    return codes
 
 
 def cluster_means(values: npt.ArrayLike, clusters: Sequence[Hashable]) -> Array:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from steerlens.errors import EstimateError
+from steerlens.numerics._codes import codes_of
 from steerlens.numerics._estimate import Estimate
 
 Weights = npt.NDArray[np.float64]
@@ -114,7 +115,7 @@ def bootstrap(
         efron1987 (BCa); hesterberg2015 (bootstrap intervals are too narrow in small samples). The resampling and
         acceleration are scipy.stats.bootstrap's.
     """
-    codes = [_codes(c) for c in clusters]
+    codes = [codes_of(c) for c in clusters]
     sizes = [int(c.max()) + 1 if len(c) else 0 for c in codes]
     if min(sizes) < MIN_CLUSTERS:
         raise EstimateError(
@@ -167,11 +168,6 @@ def _percentile(distribution: npt.NDArray[np.float64], level: float) -> tuple[fl
     """Percentile interval: BCa is undefined where (nearly) all resamples agree."""
     tail = (1 - level) / 2
     return float(np.quantile(distribution, tail)), float(np.quantile(distribution, 1 - tail))
-
-
-def _codes(clusters: Sequence[Hashable]) -> npt.NDArray[np.int64]:
-    order = {c: i for i, c in enumerate(dict.fromkeys(clusters))}
-    return np.array([order[c] for c in clusters], dtype=np.int64)
 
 
 def _row_weights(drawn: npt.NDArray[np.int64], codes: npt.NDArray[np.int64], n_clusters: int) -> Weights:

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from steerlens.errors import OptionError
 from steerlens.numerics import Estimate
+from steerlens.numerics._codes import codes_of
 from steerlens.probes._families import PROBES, FunctionClass, Probe, fit_together
-from steerlens.probes._intervals import codes_of, mean_interval
+from steerlens.probes._intervals import mean_interval
 from steerlens.probes._permutation import permuted_labels
 from steerlens.probes._recalibration import bits
 from steerlens.probes._rows import LabelledRows

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from steerlens.errors import OptionError
 from steerlens.numerics import Estimate
+from steerlens.numerics._codes import codes_of
 from steerlens.probes._families import LogisticProbe, Probe, fit_together
-from steerlens.probes._intervals import codes_of, mean_interval, share_interval
+from steerlens.probes._intervals import mean_interval, share_interval
 from steerlens.probes._rows import LabelledRows
 from steerlens.probes._scores import log_odds_of
 from steerlens.probes._span import FitData, Problem

@@ -9,8 +9,9 @@ import numpy.typing as npt
 from scipy import stats
 
 from steerlens.numerics import Estimate
+from steerlens.numerics._codes import codes_of
 from steerlens.probes._families import LogisticProbe, MLPProbe, NearestNeighbours, Probe, fit_together
-from steerlens.probes._intervals import codes_of, mean_interval, share_interval
+from steerlens.probes._intervals import mean_interval, share_interval
 from steerlens.probes._linear_probes import lda_weights, mean_difference
 from steerlens.probes._permutation import auroc_p_value
 from steerlens.probes._rows import LabelledRows

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from steerlens.errors import EstimateError, OptionError
+from steerlens.numerics._codes import codes_of
 from steerlens.numerics._resample import MIN_CLUSTERS
 
 Codes = npt.NDArray[np.int64]
@@ -28,10 +29,11 @@ def group_codes(groups: Sequence[Hashable], n: int) -> Codes:
     """
     if len(groups) != n:
         raise OptionError(f"Each of the {n} rows needs a group, but got {len(groups)} groups.")
-    order = {g: i for i, g in enumerate(dict.fromkeys(groups))}
-    if len(order) < MIN_CLUSTERS:
-        raise EstimateError(f"Needs at least {MIN_CLUSTERS} groups, but got {len(order)} (n = {n}). Measure on more.")
-    return np.array([order[g] for g in groups], dtype=np.int64)
+    codes = codes_of(groups)
+    count = int(codes.max(initial=-1)) + 1
+    if count < MIN_CLUSTERS:
+        raise EstimateError(f"Needs at least {MIN_CLUSTERS} groups, but got {count} (n = {n}). Measure on more.")
+    return codes
 
 
 def group_sums(x: Tensor, codes: Codes) -> Tensor:

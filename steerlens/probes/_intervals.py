@@ -6,7 +6,6 @@ dozen clusters, and Student's interval alone does where losses are rare and larg
 measures all of them.
 """
 
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -22,12 +21,6 @@ Codes = npt.NDArray[np.int64]
 
 MIN_CLUSTERS = 5
 """As in `steerlens.numerics.bootstrap`."""
-
-
-def codes_of(groups: Sequence[Hashable]) -> Codes:
-    """Groups as numbers 0, 1, … in the order of their first rows."""
-    order = {g: i for i, g in enumerate(dict.fromkeys(groups))}
-    return np.array([order[g] for g in groups], dtype=np.int64)
 
 
 @final

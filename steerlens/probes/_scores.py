@@ -10,8 +10,9 @@ import pandas as pd
 
 from steerlens.errors import OptionError, UnknownNameError
 from steerlens.numerics import Estimate
+from steerlens.numerics._codes import codes_of
 from steerlens.probes._families import PROBES, FittedProbe, FunctionClass, Probe, fit_together
-from steerlens.probes._intervals import auroc_interval, codes_of, mean_interval, share_interval
+from steerlens.probes._intervals import auroc_interval, mean_interval, share_interval
 from steerlens.probes._permutation import auroc_p_value, permuted_labels
 from steerlens.probes._recalibration import bits
 from steerlens.probes._rows import LabelledRows

@@ -94,6 +94,7 @@ def _numbers(card: SteeringCard) -> str:
         ("Effect", "per token, nearest strength, nats", _said(e.per_token)),
         ("Effect", "steerability, nats per unit of strength", _said(e.slope)),
         ("Effect", "slope at strength 0", _said(e.local_slope)),
+        ("Effect", "least mean effect that these questions would show (power 0.8), nats", general(e.detectable)),
         ("Reliability", "anti-steerable by slope", _share(r.anti_steerable)),
         ("Reliability", "anti-steerable from 0 to 1", _share(r.anti_at_one)),
         ("Reliability", "anti-steerable beyond noise of the fit", _share(r.anti_shown)),

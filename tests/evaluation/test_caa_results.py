@@ -133,7 +133,6 @@ def test_a_multiplier_written_twice_is_refused(folder: Path):
         (lambda r: r.update(b_prob=-0.1), "b_prob should be a probability"),
         (lambda r: r.update(b_prob="0.3"), "b_prob should be a probability between 0 and 1, but is '0.3'"),
         (lambda r: r.update(a_prob=True), "a_prob should be a probability"),
-        (lambda r: r.update(a_prob=0.0), "a_prob is 0, and its logarithm infinite"),
         (lambda r: r.update(a_prob=0.9, b_prob=0.3), "add up to 1.2"),
         (lambda r: r.update(answer_matching_behavior="(C)"), r"should have the answers '\(A\)' and '\(B\)'"),
         (lambda r: r.update(answer_matching_behavior=r["answer_not_matching_behavior"]), "should have the answers"),
@@ -153,6 +152,25 @@ def test_a_broken_answer_is_refused_with_its_place(folder: Path, change, match: 
 def test_a_file_that_is_no_list_of_answers_is_refused(folder: Path, content: str):
     (folder / file_name(0.5)).write_bytes(content.encode("latin-1"))
     with pytest.raises(ArtefactError, match=r"multiplier=0\.5"):
+        read_caa_results(folder)
+
+
+def test_a_question_with_probability_zero_is_left_out_everywhere_and_named(folder: Path):
+    """Half precision rounds to it; its log-odds would be infinite."""
+    whole = read_caa_results(folder)
+    path = folder / file_name(0.5)
+    content = json.loads(path.read_text("utf-8"))
+    content[2]["a_prob"] = 0.0
+    path.write_text(json.dumps(content), "utf-8")
+    found = read_caa_results(folder)
+    assert whole.left_out == ()
+    assert found.left_out == (whole.questions[2],)
+    assert found.questions == whole.questions[:2] + whole.questions[3:]
+    np.testing.assert_array_equal(found.propensity, np.delete(whole.propensity, 2, axis=1))
+    for answer in content:
+        answer["a_prob"] = 0.0
+    path.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(ArtefactError, match="each has a letter with probability 0"):
         read_caa_results(folder)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from statsmodels.stats.power import TTestPower
 
 from steerlens.activations import Site, extract, planted_concept
 from steerlens.errors import ArtefactError, OptionError
@@ -43,6 +44,8 @@ def test_a_planted_linear_concept_is_steered_and_its_controls_are_not(found: Ste
 
 def test_a_random_direction_is_called_one():
     null = made(RandomShift(seed=3))
+    if null.effect.at_budget.low <= 0:
+        assert any(f"{null.effect.detectable:.2g} nats with a power of 0.8" in w for w in null.warnings)
     assert any("random directions" in w for w in null.warnings), null.warnings
     assert null.random.z < 3
 
@@ -63,6 +66,10 @@ def test_every_number_follows_from_the_records_with_pandas_alone(found: Steering
     assert strength == pytest.approx(found.effect.strength)
     effect = [wide[c].mean() - wide[0.0].mean() for c in upward]
     assert np.interp(strength, upward, effect) == pytest.approx(found.effect.at_budget.value)
+    change = wide.apply(lambda row: np.interp(strength, upward, row[upward]), axis=1) - wide[0.0]
+    by_group = change.groupby(own.drop_duplicates("question").set_index("question")["group"]).mean()
+    needed = TTestPower().solve_power(nobs=len(by_group), alpha=0.05, power=0.8) * by_group.std(ddof=1)
+    assert needed == pytest.approx(found.effect.detectable, rel=1e-4)
     for control in found.controls:
         assert ((items["arm"] == control.name) & (items["role"] == control.role)).any(), control
 
@@ -155,6 +162,7 @@ def test_exchanged_labels_keep_the_rows_and_lose_the_concept():
         ({"strengths": (0.0, 1.0)}, "three or more within"),
         ({"n_random": 5}, "20 random directions"),
         ({"budget": -1.0}, "KL budget"),
+        ({"sites_tried": 0}, "sites_tried"),
     ],
 )
 def test_plans_that_cannot_be_measured_are_refused(options, message: str):

@@ -8,9 +8,10 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from steerlens.errors import EstimateError, OptionError, UnknownNameError
 from steerlens.numerics import bootstrap
+from steerlens.numerics._codes import codes_of
 from steerlens.probes._families import KernelProbe, LogisticProbe, MLPProbe, NearestNeighbours
 from steerlens.probes._information import v_information
-from steerlens.probes._intervals import auroc_interval, codes_of, mean_interval, share_interval
+from steerlens.probes._intervals import auroc_interval, mean_interval, share_interval
 from steerlens.probes._permutation import auroc_p_value, permuted_labels
 from steerlens.probes._recalibration import bits
 from steerlens.probes._scores import Scores, probe_table
