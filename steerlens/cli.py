@@ -115,7 +115,9 @@ def compare(
     texts = neutral_texts()[: max_texts or None]
     if len(texts) < 10:
         raise OptionError(f"--max-texts must be 10 or more, 5 for each half, or 0 for all, but got {max_texts}.")
-    split = load_concept(concept).split(seed=seed)
+    pairs = load_concept(concept)
+    plan = replace(plan, instructions=_instructions(pairs.name))
+    split = pairs.split(seed=seed)
     fit, select, test = ((part[:max_pairs] if max_pairs else part) for part in split)
     _check_folder(out)
     lens = load_model(model, dtype=dtype, device=device)
@@ -176,8 +178,7 @@ def card(
     max_pairs: MaxPairs = 0,
 ) -> None:
     """Fit one method and write its card: what it does, how reliably, at what cost, and where it fails."""
-    from steerlens.concepts import instructions, load_concept
-    from steerlens.errors import UnknownNameError
+    from steerlens.concepts import load_concept
     from steerlens.evaluation import CardPlan, card_and_map
     from steerlens.maps import save_map
     from steerlens.models import load_model
@@ -187,17 +188,12 @@ def card(
     pairs = load_concept(concept)
     split = pairs.split(seed=seed)
     fit, test = (part[:max_pairs] if max_pairs else part for part in (split[0], split[2]))
-    try:
-        said = instructions(pairs.name)
-        told: tuple[str, str] | None = (said.positive, said.negative)
-    except UnknownNameError:  # data of the user's own: nobody wrote instructions for it
-        told = None
     plan = CardPlan(
         strengths=tuple(sorted(set(_numbers(strengths, "--strengths")))),
         budget=budget,
         n_resampled=n_resampled,
         other=load_concept(other) if other and other != pairs.name else None,
-        instructions=told,
+        instructions=_instructions(pairs.name),
         seed=seed,
     )
     _check_folder(out)
@@ -447,6 +443,17 @@ def _methods_on_samples(names: str) -> "tuple[SteeringMethod, ...]":
     from steerlens.maps import METHODS, method_by_name
 
     return METHODS if names == "all" else tuple(method_by_name(n) for n in _words(names))
+
+
+def _instructions(concept: str) -> tuple[str, str] | None:
+    """For and against a built-in concept; for other data nobody wrote any."""
+    from steerlens.concepts import instructions
+    from steerlens.errors import UnknownNameError
+
+    try:
+        return instructions(concept)
+    except UnknownNameError:
+        return None
 
 
 def _one_method_on_samples(name: str) -> "SteeringMethod":

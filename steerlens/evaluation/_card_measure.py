@@ -19,7 +19,6 @@ from steerlens.evaluation._card import (
     CardMethod,
     CardRandom,
     CardReliability,
-    ControlRole,
     SteeringCard,
 )
 from steerlens.evaluation._card_records import item_records, text_records
@@ -41,7 +40,7 @@ from steerlens.evaluation._propensity import PropensityReport, propensity_report
 from steerlens.evaluation._reliability import SLOPE_RANGE
 from steerlens.evaluation._scores import score_questions
 from steerlens.evaluation._tables import per_token, perplexity_ratio, point_effect, relative_displacement
-from steerlens.evaluation._text_baselines import TextBaseline, few_shot_baseline, prompt_baseline
+from steerlens.evaluation._text_baselines import TextBaseline, TextRole, said_and_shown
 from steerlens.interventions import Intervention
 from steerlens.maps import SteeringMap, SteeringMethod, method_family, method_name, summarise
 from steerlens.models import LensModel
@@ -52,7 +51,6 @@ from steerlens.progress import progress
 Array = npt.NDArray[np.float64]
 
 N_FAILURES = 8
-N_SHOTS = 4
 N_TEXTS = 24
 """Bundled neutral texts: every one runs under every arm and strength."""
 
@@ -172,7 +170,7 @@ def card_and_map(
         measured[0].propensity, grid, measured[0].groups, seed=plan.seed, resampled=resampled,
         n_pairs=len(set(found.groups)),
     )  # fmt: skip
-    said = _text_baselines(model, fit, test, texts, plan)
+    said = [] if plan.instructions is None else said_and_shown(model, fit, test, texts, plan.instructions, plan.seed)
     effect = _effect(measured[0], report, plan)
     random = _random(measured, effect.at_budget.value, plan)
     controls = (*_controls(measured, plan), *_said(said, plan))
@@ -243,19 +241,6 @@ def _resampled(
     out = np.broadcast_to(scores[0], (len(arms), len(grid), scores.shape[1])).copy()
     out[:, inside] = scores[1:].reshape(len(arms), len(inside), -1)
     return out
-
-
-def _text_baselines(
-    model: LensModel, fit: ConceptDataset, test: ConceptDataset, texts: Sequence[str], plan: CardPlan
-) -> list[tuple[ControlRole, TextBaseline]]:
-    if plan.instructions is None:
-        return []
-    said: list[tuple[ControlRole, TextBaseline]] = []
-    for role, instruction in zip(("prompt", "opposite prompt"), plan.instructions, strict=True):
-        said.append((role, prompt_baseline(model, test, instruction, texts=texts)))  # type: ignore[arg-type]
-    if len(fit.questions) >= N_SHOTS:
-        said.append(("few-shot", few_shot_baseline(model, test, fit, n_shots=N_SHOTS, texts=texts, seed=plan.seed)))
-    return said
 
 
 def _effect(m: Measured, report: PropensityReport, plan: CardPlan) -> CardEffect:
@@ -341,7 +326,7 @@ def _controls(measured: Sequence[Measured], plan: CardPlan) -> list[CardControl]
     return found
 
 
-def _said(said: Sequence[tuple[ControlRole, TextBaseline]], plan: CardPlan) -> list[CardControl]:
+def _said(said: Sequence[tuple[TextRole, TextBaseline]], plan: CardPlan) -> list[CardControl]:
     """A text has no dose: its whole effect, and its whole cost."""
     return [
         CardControl(role, t.name, "text", 1.0, t.cost(seed=plan.seed).value, True, t.effect(seed=plan.seed))

@@ -7,14 +7,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from steerlens.concepts import Question
-from steerlens.evaluation._card import CARD_ITEM_COLUMNS, CARD_TEXT_COLUMNS, ControlRole
+from steerlens.evaluation._card import CARD_ITEM_COLUMNS, CARD_TEXT_COLUMNS
 from steerlens.evaluation._measure import Measured
-from steerlens.evaluation._text_baselines import TextBaseline
+from steerlens.evaluation._text_baselines import TextBaseline, TextRole
 
 Array = npt.NDArray[np.float64]
 
 
-def item_records(measured: Sequence[Measured], said: Sequence[tuple[ControlRole, TextBaseline]]) -> pd.DataFrame:
+def item_records(measured: Sequence[Measured], said: Sequence[tuple[TextRole, TextBaseline]]) -> pd.DataFrame:
     """Questions, columns `CARD_ITEM_COLUMNS`."""
     frames = [_item_frame(m.arm.role, m.arm.method, m.arm.strengths, m.log_prob, m.questions) for m in measured]
     frames += [_item_frame(role, t.name, (0.0, 1.0), t.log_prob, t.questions) for role, t in said]
@@ -39,7 +39,7 @@ def _item_frame(
     )
 
 
-def text_records(measured: Sequence[Measured], said: Sequence[tuple[ControlRole, TextBaseline]]) -> pd.DataFrame:
+def text_records(measured: Sequence[Measured], said: Sequence[tuple[TextRole, TextBaseline]]) -> pd.DataFrame:
     """Neutral texts, columns `CARD_TEXT_COLUMNS`."""
     rows: list[tuple[str, str, Sequence[float], Array, Array, Array]] = [
         (m.arm.role, m.arm.method, m.arm.strengths, m.kl, m.nll, m.n_tokens) for m in measured

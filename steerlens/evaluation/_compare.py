@@ -20,6 +20,7 @@ from steerlens.evaluation._controls import random_arms
 from steerlens.evaluation._measure import Arm, Measured, measure
 from steerlens.evaluation._neutral import neutral_texts
 from steerlens.evaluation._tables import best_site, contrast_frame, headline_frame, record_frame, sample_frame
+from steerlens.evaluation._text_baselines import said_and_shown
 from steerlens.interventions import Intervention, OutputMethod, generate
 from steerlens.maps import LADDER, SteeringMap, SteeringMethod, method_family, method_name
 from steerlens.models import LensModel
@@ -46,6 +47,7 @@ class ComparisonPlan:
         budget: KL on neutral text, nats per token, at which effects are compared.
         n_random: Random directions at the chosen site, each as long as the mean shift there.
         prompts: Texts to continue, unsteered and steered at the budget.
+        instructions: What to say for and against the concept: prompts as rivals, with four examples beside them.
         seed: Of bootstrap and random directions.
     """
 
@@ -55,6 +57,7 @@ class ComparisonPlan:
     budget: float = KL_BUDGET
     n_random: int = 20
     prompts: tuple[str, ...] = ()
+    instructions: tuple[str, str] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -92,6 +95,7 @@ def compare(
     n_random: int = 20,
     neutral: Sequence[str] | None = None,
     prompts: Sequence[str] = (),
+    instructions: tuple[str, str] | None = None,
     seed: int = 0,
     command: str = "",
 ) -> Comparison:
@@ -115,6 +119,9 @@ def compare(
         n_random: Random directions at the chosen site.
         neutral: Neutral texts, at least ten; None takes the bundled ones.
         prompts: Texts to continue, unsteered and steered at the budget.
+        instructions: What to say for and against the concept, such as `steerlens.concepts.instructions` has for the
+            built-in ones. Saying it, and showing four examples of ``fit``, are measured on the same questions and
+            texts, as rows of ``records`` with the role "text"; None leaves them out.
         seed: Of bootstrap and random directions.
         command: What to print under "how to repeat it".
 
@@ -130,6 +137,7 @@ def compare(
         budget=budget,
         n_random=n_random,
         prompts=tuple(prompts),
+        instructions=instructions,
         seed=seed,
     )
     return run_comparison(model, fit, test, plan, select=select, neutral=neutral, command=command)[0]
@@ -165,6 +173,9 @@ def run_comparison(
     measured = measure(model, arms, test.questions, texts[1::2], held_out)
     chosen, random = measured[: len(methods)], measured[len(methods) :]
     frames.append(record_frame(measured, split="test", budget=plan.budget, seed=plan.seed))
+    if plan.instructions is not None:
+        said = said_and_shown(model, fit, test, texts[1::2], plan.instructions, plan.seed)
+        frames += [baseline.to_records(split="test", seed=plan.seed) for _, baseline in said]
     headline = headline_frame(chosen, random, budget=plan.budget, n_tried=len(plan.sites), seed=plan.seed)
     generations = _generations(model, plan, methods, headline)
     comparison = Comparison(
@@ -302,6 +313,7 @@ def _provenance(
             "strengths": list(plan.strengths),
             "budget": plan.budget,
             "n_random": plan.n_random,
+            "instructions": list(plan.instructions or ()),
             "neutral_texts": n_texts,
             "seed": plan.seed,
         },

@@ -17,7 +17,8 @@ RECORD_COLUMNS = (
     "split", "role", "family", "method", "site", "layer", "strength", "metric",
     "value", "low", "high", "level", "n", "n_clusters", "interval",
 )  # fmt: skip
-"""One row is one estimate. ``role`` is ``method`` or ``random``; ``split`` is ``select`` or ``test``."""
+"""One row is one estimate. ``role`` is ``method``, ``random`` or ``text`` (a prompt, or examples in it: no site, layer
+−1); ``split`` is ``select`` or ``test``."""
 
 HEADLINE_COLUMNS = (
     "family", "method", "site", "layer", "budget", "reached", "strength", "kl",

@@ -31,6 +31,8 @@ from steerlens.numerics import Estimate, bootstrap, cluster_mean
 
 Array = npt.NDArray[np.float64]
 POSITIVE = (0.0, float("inf"))
+N_SHOTS = 4
+TextRole = Literal["prompt", "opposite prompt", "few-shot"]
 
 
 @final
@@ -196,6 +198,28 @@ def few_shot_baseline(
     changed = with_examples(dataset, examples, chat=chat)
     opening = chat.opening("") + "".join(f"{example}\n\n" for example in examples)
     return _measured(model, f"{n_shots}-shot", dataset, changed, opening, texts, chat)
+
+
+def said_and_shown(
+    model: LensModel,
+    fit: ConceptDataset,
+    test: ConceptDataset,
+    texts: Sequence[str],
+    instructions: tuple[str, str],
+    seed: int,
+) -> list[tuple[TextRole, TextBaseline]]:
+    """An instruction towards the concept, one away from it, and four examples, on the questions of ``test``.
+
+    Examples are left out where ``fit`` has fewer questions.
+    """
+    roles: tuple[TextRole, TextRole] = ("prompt", "opposite prompt")
+    found: list[tuple[TextRole, TextBaseline]] = [
+        (role, prompt_baseline(model, test, instruction, texts=texts))
+        for role, instruction in zip(roles, instructions, strict=True)
+    ]
+    if len(fit.questions) >= N_SHOTS:
+        found.append(("few-shot", few_shot_baseline(model, test, fit, n_shots=N_SHOTS, texts=texts, seed=seed)))
+    return found
 
 
 def _drawn(fit: ConceptDataset, n: int, seed: int) -> list[Question]:

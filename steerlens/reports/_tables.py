@@ -48,6 +48,32 @@ def headline_table(comparison: Comparison) -> str:
     return stacked_table("headline", caption, heads, body)
 
 
+def texts_table(comparison: Comparison) -> str:
+    """Prompts and examples on the same questions; nothing if none was tried."""
+    r = comparison.records
+    rows = r[(r["role"] == "text") & (r["split"] == "test")]
+    if rows.empty:
+        return ""
+    heads = ("Text before every question", "Effect, nats", "KL, nats per token", "Perplexity ratio")
+    body = []
+    for name in rows["method"].unique():
+        of = rows[rows["method"] == name].set_index("metric")
+        said = (estimate(*of.loc[m, ["value", "low", "high"]]) for m in ("effect", "kl", "perplexity_ratio"))
+        cells = [str(name), *said]
+        body.append(
+            '<tr role="row">'
+            + "".join(
+                f'<td role="cell" data-label="{h}">{escape(cell)}</td>' for h, cell in zip(heads, cells, strict=True)
+            )
+            + "</tr>"
+        )
+    caption = (
+        "What saying it does, on the same questions and neutral texts. A text has no strength: its effect is whole, at "
+        "whatever KL it costs."
+    )
+    return "<h3>Prompts and examples</h3>" + stacked_table("layers", caption, heads, "\n".join(body))
+
+
 def stacked_table(kind: str, caption: str, heads: Sequence[str], body: str) -> str:
     """A table that stays one for screen readers when the style sheet lays it out as cards.
 

@@ -10,11 +10,20 @@ from pandas.testing import assert_frame_equal
 from steerlens.activations import Site, extract
 from steerlens.concepts import ConceptDataset, ContrastivePair, Split
 from steerlens.errors import ArtefactError, EstimateError, OptionError
-from steerlens.evaluation import Comparison, ComparisonPlan, compare, neutral_texts
+from steerlens.evaluation import (
+    Comparison,
+    ComparisonPlan,
+    compare,
+    neutral_texts,
+    score_continuations,
+    score_questions,
+)
 from steerlens.evaluation._comparison import CONTRAST_COLUMNS, HEADLINE_COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
 from steerlens.evaluation._controls import random_arms
 from steerlens.maps import DirectionalAblation, GaussianTransport, MeanShift, ResidualMLP, SteeringMethod, Training
 from steerlens.models import LensModel, tiny_model
+from steerlens.reports._numbers import estimate
+from steerlens.reports._tables import texts_table
 
 THINGS = (
     "film", "book", "song", "meal", "hotel", "garden", "shoe", "lamp", "chair", "coat", "city", "river",
@@ -30,6 +39,7 @@ METHODS: tuple[SteeringMethod, ...] = (
 STRENGTHS = (-1.0, 0.0, 1.0, 2.0)
 TEXTS = neutral_texts()[:10]
 PROMPTS = ("The film was", "I went")
+SAID = ("Praise what you see.", "Blame what you see.")
 SITES = (Site.resid_post(1), Site.resid_post(2))
 
 
@@ -50,7 +60,8 @@ def split() -> Split:
 def run(model: LensModel, split: Split) -> Comparison:
     return compare(
         model, split.fit, split.test, sites=SITES, select=split.select, methods=METHODS, strengths=STRENGTHS,
-        budget=0.05, n_random=3, neutral=TEXTS, prompts=PROMPTS, seed=3, command="steerlens compare",
+        budget=0.05, n_random=3, neutral=TEXTS, prompts=PROMPTS, instructions=SAID, seed=3,
+        command="steerlens compare",
     )  # fmt: skip
 
 
@@ -65,6 +76,26 @@ def test_tables_have_their_declared_columns(found: Comparison):
     assert tuple(found.contrasts.columns) == CONTRAST_COLUMNS
     assert tuple(found.samples.columns) == SAMPLE_COLUMNS
     assert_frame_equal(found.to_frame(), found.records)
+
+
+def test_prompts_and_examples_are_measured_on_the_same_questions(model: LensModel, split: Split, found: Comparison):
+    texts = found.records[found.records["role"] == "text"]
+    names = [f"prompt: {SAID[0]}", f"prompt: {SAID[1]}", "4-shot"]
+    assert list(texts["method"].unique()) == names
+    assert set(texts["metric"]) == {"effect", "kl", "propensity", "effect_per_token", "perplexity_ratio"}
+    own = found.records[(found.records["role"] == "method") & (found.records["split"] == "test")]
+    assert set(texts["n"][texts["metric"] == "effect"]) == set(own["n"][own["metric"] == "effect"])
+    asked = [(f"{SAID[0]}\n\n{q.context}", (q.positive, q.negative)) for q in split.test.questions]
+    scores = score_continuations(model, [c for c, _ in asked], [both for _, both in asked]).log_prob[0]
+    plain = score_questions(model, split.test.questions).propensity[0]
+    expected = float((scores[0::2] - scores[1::2] - plain).mean())
+    row = texts[(texts["method"] == names[0]) & (texts["metric"] == "effect")]
+    assert row["value"].item() == pytest.approx(expected, abs=1e-5)
+    table = texts_table(found)
+    for name in names:
+        e = texts[(texts["method"] == name) & (texts["metric"] == "effect")].iloc[0]
+        assert f">{name}<" in table
+        assert f">{estimate(e['value'], e['low'], e['high'])}<" in table
 
 
 def test_the_headline_has_one_row_per_method_at_one_site(found: Comparison):
