@@ -152,12 +152,15 @@ class CardControl:
 @final
 @dataclass(frozen=True)
 class CardRandom:
-    """Effects at the budget of random directions of the same length: their 95 % range, and where the method stands."""
+    """Effects at the budget of random directions of the same length: their 95 % range, and where the method stands.
+
+    ``z`` is None where they do not differ.
+    """
 
     low: float
     high: float
     n: int
-    z: float
+    z: float | None
 
 
 @final
@@ -204,10 +207,11 @@ class SteeringCard:
     def __str__(self) -> str:
         e, r, c = self.effect, self.reliability, self.cost
         met = "" if e.reached else " (not reached)"
+        z = "unknown" if self.random.z is None else f"{self.random.z:.3g}"
         lines = [
             f"{self.method.name} on {self.concept['name']} in {self.model['name']}, {self.site}",
             f"  effect at {self.budget:g} nats KL{met}  {e.at_budget} nats at strength {e.strength:.3g}",
-            f"  random directions           {self.random.low:.3g} to {self.random.high:.3g} (z = {self.random.z:.3g})",
+            f"  random directions           {self.random.low:.3g} to {self.random.high:.3g} (z = {z})",
             f"  anti-steerable              {r.anti_steerable}, shown {r.anti_shown or 'not measured'}",
             f"  perplexity ratio            {c.perplexity_ratio}",
             f"  capability                  {c.capability or 'not measured'}",

@@ -309,7 +309,7 @@ def _random(measured: Sequence[Measured], effect: float, plan: CardPlan) -> Card
     null = np.array([point_effect(m, plan.budget) for m in measured if m.arm.role == "random"])
     low, high = np.quantile(null, [0.025, 0.975])
     spread = float(null.std(ddof=1))
-    z = (effect - float(null.mean())) / spread if spread > 0 else 0.0
+    z = (effect - float(null.mean())) / spread if spread > 0 else None
     return CardRandom(float(low), float(high), len(null), z)
 
 
@@ -317,12 +317,10 @@ def _controls(measured: Sequence[Measured], plan: CardPlan) -> list[CardControl]
     found = []
     for m in measured:
         role = m.arm.role
-        if role in ("method", "random", "resampled"):
-            continue
-        at = m.dose_curve.at_budget(plan.budget, seed=plan.seed)
-        found.append(
-            CardControl(role, m.arm.method, m.arm.site.hook_name, at.strength, at.kl, at.reached, at.effect)  # type: ignore[arg-type]
-        )
+        if role == "permuted" or role == "other concept" or role == "wrong layer":
+            at = m.dose_curve.at_budget(plan.budget, seed=plan.seed)
+            where = m.arm.site.hook_name
+            found.append(CardControl(role, m.arm.method, where, at.strength, at.kl, at.reached, at.effect))
     return found
 
 

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 import matplotlib as mpl
 
@@ -21,7 +19,8 @@ from steerlens.reports._card import (
 )
 from steerlens.reports._drawing import SETTINGS
 from steerlens.reports._figures import ReportFigure, one_axes
-from steerlens.reports._numbers import estimate, general, percent
+from steerlens.reports._frame import framed
+from steerlens.reports._numbers import DASH, estimate, general, percent
 from steerlens.reports._page import figure_html
 from steerlens.reports._tables import facts_list, stacked_table
 
@@ -49,9 +48,8 @@ def write_card(card: SteeringCard, folder: str | Path) -> Path:
 
 def card_html(card: SteeringCard) -> str:
     """The page as text."""
-    templates = files("steerlens.reports") / "templates"
-    return Template((templates / "card.html").read_text("utf-8")).substitute(
-        style=(templates / "report.css").read_text("utf-8"),
+    return framed(
+        "card.html",
         title=escape(f"{card.method.name} on {card.concept['name']} in {card.model['name']}"),
         lead=escape(_lead(card)),
         warnings=_warnings(card.warnings),
@@ -78,11 +76,12 @@ def _lead(card: SteeringCard) -> str:
     where = f"At {general(card.budget)} nats of KL per token of neutral text (strength {general(e.strength)})"
     if not e.reached:
         where = f"At the largest strength tried, {general(e.strength)} ({general(e.kl)} nats of KL per token)"
+    z = DASH if card.random.z is None else general(card.random.z)
     return (
         f"{where} it moves the log-odds of the wanted continuation by {_said(e.at_budget)} nats; random directions of "
-        f"the same length reach {general(card.random.low)} to {general(card.random.high)} (z = "
-        f"{general(card.random.z)}, n = {card.random.n}). {_share(r.anti_steerable)} of {r.anti_steerable.n} questions "
-        "have a slope that is not above zero."
+        f"the same length reach {general(card.random.low)} to {general(card.random.high)} (z = {z}, "
+        f"n = {card.random.n}). {_share(r.anti_steerable)} of {r.anti_steerable.n} questions have a slope that is not "
+        "above zero."
     )
 
 

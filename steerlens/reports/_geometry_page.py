@@ -3,9 +3,7 @@
 from collections import Counter
 from functools import partial
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 import matplotlib as mpl
 
@@ -14,6 +12,7 @@ from steerlens.errors import OptionError
 from steerlens.evaluation import Geometry
 from steerlens.reports._drawing import SETTINGS
 from steerlens.reports._figures import ReportFigure, one_axes
+from steerlens.reports._frame import framed
 from steerlens.reports._geometry import (
     GeometryProfile,
     draw_geometry,
@@ -64,10 +63,9 @@ def write_geometry(geometry: Geometry, folder: str | Path, *, command: str = "")
 
 def geometry_page(geometry: Geometry, command: str) -> str:
     """The page as text."""
-    templates = files("steerlens.reports") / "templates"
     drawn = geometry_figures(geometry)
-    return Template((templates / "geometry.html").read_text("utf-8")).substitute(
-        style=(templates / "report.css").read_text("utf-8"),
+    return framed(
+        "geometry.html",
         title=escape(f"Geometry of {geometry.concept} in {geometry.model}"),
         lead=escape(geometry_lead(geometry)),
         table=_layers_table(geometry),

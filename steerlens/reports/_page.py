@@ -3,15 +3,14 @@
 import re
 from collections.abc import Iterable
 from html import escape
-from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
-from string import Template
 
 from steerlens.errors import OptionError
 from steerlens.evaluation import Comparison
 from steerlens.reports._answer import Answer, answer
 from steerlens.reports._figures import ReportFigure, report_figures
+from steerlens.reports._frame import framed
 from steerlens.reports._limits import limits
 from steerlens.reports._svg import inline_svg, png_bytes, svg_bytes
 from steerlens.reports._tables import fact, facts_list, generations_table, headline_table, texts_table
@@ -51,11 +50,10 @@ def write_report(comparison: Comparison, folder: str | Path) -> Path:
 
 def page(comparison: Comparison, drawn: Iterable[ReportFigure]) -> str:
     """The page as text."""
-    templates = files("steerlens.reports") / "templates"
     p = comparison.provenance
     environment = [(k, v) for k, v in p.environment.items()]
-    return Template((templates / "report.html").read_text("utf-8")).substitute(
-        style=(templates / "report.css").read_text("utf-8"),
+    return framed(
+        "report.html",
         title=escape(f"Steering {fact(p.concept.get('name'))} in {_short(fact(p.model.get('name')))}"),
         question=escape(p.question),
         answer=_answer(answer(comparison)),
