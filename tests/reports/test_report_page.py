@@ -100,6 +100,11 @@ def test_the_page_is_complete_in_itself(text: str) -> None:
     assert "@import" not in text
 
 
+def test_the_page_forbids_scripts_and_requests(text: str) -> None:
+    head = text[: text.index("</head>")]
+    assert 'http-equiv="Content-Security-Policy" content="default-src \'none\';' in head
+
+
 def test_ids_do_not_collide_and_references_resolve(text: str) -> None:
     ids = Outline(text).ids
     assert len(ids) == len(set(ids))
