@@ -15,9 +15,7 @@ from steerlens.evaluation._capability import (
     joined,
 )
 from steerlens.evaluation._card import (
-    CARD_ITEM_COLUMNS,
     CARD_SCHEMA,
-    CARD_TEXT_COLUMNS,
     CardControl,
     CardCost,
     CardEffect,
@@ -105,9 +103,7 @@ __all__ = [
     "ALIGNMENT_COLUMNS",
     "CAPABILITY_COLUMNS",
     "CAPABILITY_ITEM_COLUMNS",
-    "CARD_ITEM_COLUMNS",
     "CARD_SCHEMA",
-    "CARD_TEXT_COLUMNS",
     "ENTANGLEMENT_COLUMNS",
     "GEOMETRY_COLUMNS",
     "JUDGE_COLUMNS",

@@ -12,18 +12,13 @@ from typing import Any, Literal, Union, final, get_args, get_origin, get_type_hi
 import pandas as pd
 
 from steerlens.errors import ArtefactError, OptionError, SteerlensError
+from steerlens.evaluation._comparison import ITEM_COLUMNS, TEXT_COLUMNS
 from steerlens.numerics import Estimate
 
 CARD_SCHEMA = "steerlens/card/1"
 CARD = "card.json"
 CARD_ITEMS = "card-items.parquet"
 CARD_TEXTS = "card-texts.parquet"
-
-CARD_ITEM_COLUMNS = ("role", "arm", "strength", "question", "group", "side", "positive", "negative")
-"""One row is one question under one arm and strength; ``positive`` and ``negative`` are the log-probabilities, in nats,
-of its two continuations. Propensity is their difference, and every effect on the card follows from them."""
-CARD_TEXT_COLUMNS = ("role", "arm", "strength", "text", "kl", "nll", "n_tokens")
-"""One row is one neutral text under one arm and strength; ``kl`` and ``nll`` are sums over its ``n_tokens`` tokens."""
 
 ControlRole = Literal["permuted", "other concept", "wrong layer", "prompt", "opposite prompt", "few-shot"]
 
@@ -182,7 +177,7 @@ class CardFailure:
 class SteeringCard:
     """One method on one concept in one model at one site, with everything a reader needs to doubt it.
 
-    ``items`` and ``texts`` are data frames with the columns `CARD_ITEM_COLUMNS` and `CARD_TEXT_COLUMNS`; every effect,
+    ``items`` and ``texts`` are data frames with the columns `ITEM_COLUMNS` and `TEXT_COLUMNS`; every effect,
     share and cost on the card can be computed from them.
     """
 
@@ -263,8 +258,8 @@ def load_card(folder: str | Path) -> SteeringCard:
         raise ArtefactError(f"{path} has schema {given!r}, but this version of steerlens reads {CARD_SCHEMA!r}.")
     fields = {k: v for k, v in document.items() if k != "schema"}
     frames = {
-        "items": _frame(folder / CARD_ITEMS, CARD_ITEM_COLUMNS),
-        "texts": _frame(folder / CARD_TEXTS, CARD_TEXT_COLUMNS),
+        "items": _frame(folder / CARD_ITEMS, ITEM_COLUMNS),
+        "texts": _frame(folder / CARD_TEXTS, TEXT_COLUMNS),
     }
     try:
         card = _value(SteeringCard, fields, "card", given=frames)

@@ -21,17 +21,11 @@ from steerlens.evaluation._card import (
     CardReliability,
     SteeringCard,
 )
-from steerlens.evaluation._card_records import item_records, text_records
 from steerlens.evaluation._card_warnings import card_warnings
 from steerlens.evaluation._compare import KL_BUDGET, STRENGTHS, check_splits, environment, model_facts
-from steerlens.evaluation._controls import (
-    other_concept_arm,
-    permuted_arms,
-    random_arms,
-    resampled_arms,
-    wrong_layer_arm,
-)
+from steerlens.evaluation._controls import negative_controls, random_arms, resampled_arms
 from steerlens.evaluation._frontier_area import area_under_frontier
+from steerlens.evaluation._item_records import item_records, text_records
 from steerlens.evaluation._measure import Arm, Measured, measure
 from steerlens.evaluation._mini import mini_capability
 from steerlens.evaluation._neutral import neutral_texts
@@ -162,7 +156,13 @@ def card_and_map(
     fitted = method.fit(source=found.negative, target=found.positive)
     grid = tuple(sorted({float(s) for s in plan.strengths if s >= 0 or fitted.reverse is not None}))
     own = Arm(method_name(method), method_family(method), "method", site, fitted, grid)
-    arms = [own, *_control_arms(model, fit, found, method, site, plan)]
+    arms = [
+        own,
+        *random_arms(found, plan.upward, n=plan.n_random, seed=plan.seed),
+        *negative_controls(
+            model, [method], fit, found, plan.upward, n_permuted=plan.n_permuted, other=plan.other, seed=plan.seed
+        ),
+    ]
     held_out = extract(model, test, dict.fromkeys(a.site for a in arms))
     measured = measure(model, arms, test.questions, texts, held_out)
     resampled = _resampled(model, test, found, method, grid, plan)
@@ -200,23 +200,6 @@ def card_and_map(
         texts=text_records(measured, said),
     )  # fmt: skip
     return made, fitted
-
-
-def _control_arms(
-    model: LensModel,
-    fit: ConceptDataset,
-    found: ContrastiveActivations,
-    method: SteeringMethod,
-    site: Site,
-    plan: CardPlan,
-) -> list[Arm]:
-    arms = random_arms(found, plan.upward, n=plan.n_random, seed=plan.seed)
-    arms += permuted_arms(found, method, plan.upward, n=plan.n_permuted, seed=plan.seed)
-    if plan.other is not None:
-        arms.append(other_concept_arm(model, plan.other, method, site, plan.upward))
-    if model.n_layers > 1:
-        arms.append(wrong_layer_arm(model, fit, method, site, plan.upward))
-    return arms
 
 
 def _resampled(

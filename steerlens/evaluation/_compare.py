@@ -16,10 +16,11 @@ from steerlens.activations import ContrastiveActivations, Site, extract
 from steerlens.concepts import ConceptDataset
 from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation._comparison import Comparison, Generation, Provenance
-from steerlens.evaluation._controls import random_arms
+from steerlens.evaluation._controls import negative_controls, random_arms
+from steerlens.evaluation._item_records import item_records, text_records
 from steerlens.evaluation._measure import Arm, Measured, measure
 from steerlens.evaluation._neutral import neutral_texts
-from steerlens.evaluation._tables import best_site, contrast_frame, headline_frame, record_frame, sample_frame
+from steerlens.evaluation._tables import best_site, contrast_frame, headline_frame, record_frame
 from steerlens.evaluation._text_baselines import said_and_shown
 from steerlens.interventions import Intervention, OutputMethod, generate
 from steerlens.maps import LADDER, SteeringMap, SteeringMethod, method_family, method_name
@@ -48,7 +49,9 @@ class ComparisonPlan:
         n_random: Random directions at the chosen site, each as long as the mean shift there.
         prompts: Texts to continue, unsteered and steered at the budget.
         instructions: What to say for and against the concept: prompts as rivals, with four examples beside them.
-        seed: Of bootstrap and random directions.
+        controls: Whether methods fitted on activations are also fitted to exchanged labels and at a wrong layer.
+        other: Another concept, whose maps are tried on this one's questions as a further control.
+        seed: Of bootstrap, random directions and exchanged labels.
     """
 
     sites: tuple[Site, ...]
@@ -58,6 +61,8 @@ class ComparisonPlan:
     n_random: int = 20
     prompts: tuple[str, ...] = ()
     instructions: tuple[str, str] | None = None
+    controls: bool = True
+    other: ConceptDataset | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -96,6 +101,8 @@ def compare(
     neutral: Sequence[str] | None = None,
     prompts: Sequence[str] = (),
     instructions: tuple[str, str] | None = None,
+    controls: bool = True,
+    other: ConceptDataset | None = None,
     seed: int = 0,
     command: str = "",
 ) -> Comparison:
@@ -122,7 +129,10 @@ def compare(
         instructions: What to say for and against the concept, such as `steerlens.concepts.instructions` has for the
             built-in ones. Saying it, and showing four examples of ``fit``, are measured on the same questions and
             texts, as rows of ``records`` with the role "text"; None leaves them out.
-        seed: Of bootstrap and random directions.
+        controls: Whether each method that is fitted on activations is also fitted to the same pairs with labels
+            exchanged in half of the groups, and at a wrong layer: rows of ``records`` with these roles.
+        other: Another concept, whose maps are tried on this one's questions as a further control.
+        seed: Of bootstrap, random directions and exchanged labels.
         command: What to print under "how to repeat it".
 
     Raises:
@@ -138,6 +148,8 @@ def compare(
         n_random=n_random,
         prompts=tuple(prompts),
         instructions=instructions,
+        controls=controls,
+        other=other,
         seed=seed,
     )
     return run_comparison(model, fit, test, plan, select=select, neutral=neutral, command=command)[0]
@@ -168,14 +180,13 @@ def run_comparison(
         frames.append(record_frame(on_select, split="select", budget=plan.budget, seed=plan.seed))
         site = best_site(on_select, plan.budget)
     methods = [_arm(plan, m, site, maps, plan.strengths) for m in plan.methods]
-    arms = [*methods, *random_arms(activations[site], plan.upward, n=plan.n_random, seed=plan.seed)]
-    held_out = extract(model, test, [site])
+    arms = [*methods, *_control_arms(model, fit, activations[site], plan)]
+    held_out = extract(model, test, dict.fromkeys(a.site for a in arms))
     measured = measure(model, arms, test.questions, texts[1::2], held_out)
-    chosen, random = measured[: len(methods)], measured[len(methods) :]
+    chosen, random = measured[: len(methods)], [m for m in measured if m.arm.role == "random"]
     frames.append(record_frame(measured, split="test", budget=plan.budget, seed=plan.seed))
-    if plan.instructions is not None:
-        said = said_and_shown(model, fit, test, texts[1::2], plan.instructions, plan.seed)
-        frames += [baseline.to_records(split="test", seed=plan.seed) for _, baseline in said]
+    said = said_and_shown(model, fit, test, texts[1::2], plan.instructions, plan.seed) if plan.instructions else []
+    frames += [baseline.to_records(split="test", seed=plan.seed) for _, baseline in said]
     headline = headline_frame(chosen, random, budget=plan.budget, n_tried=len(plan.sites), seed=plan.seed)
     generations = _generations(model, plan, methods, headline)
     comparison = Comparison(
@@ -183,7 +194,8 @@ def run_comparison(
         records=pd.concat(frames, ignore_index=True),
         headline=headline,
         contrasts=contrast_frame(chosen, budget=plan.budget, seed=plan.seed),
-        samples=sample_frame(chosen),
+        items=item_records(measured, said),
+        texts=text_records(measured, said),
         generations=generations,
     )
     return comparison, maps
@@ -228,6 +240,18 @@ def _arm(plan: ComparisonPlan, method: Method, site: Site, maps: FittedMaps, str
     fitted = maps[site, method_name(method)]
     usable = strengths if fitted.reverse is not None else plan.upward
     return Arm(method_name(method), method_family(method), "method", site, fitted, usable)
+
+
+def _control_arms(
+    model: LensModel, fit: ConceptDataset, found: ContrastiveActivations, plan: ComparisonPlan
+) -> list[Arm]:
+    arms = random_arms(found, plan.upward, n=plan.n_random, seed=plan.seed)
+    fitted = [m for m in plan.methods if isinstance(m, SteeringMethod)]
+    if plan.controls:
+        arms += negative_controls(
+            model, fitted, fit, found, plan.upward, n_permuted=1, other=plan.other, seed=plan.seed
+        )
+    return arms
 
 
 def _generations(
@@ -314,6 +338,8 @@ def _provenance(
             "budget": plan.budget,
             "n_random": plan.n_random,
             "instructions": list(plan.instructions or ()),
+            "controls": plan.controls,
+            "other_concept": plan.other.name if plan.other is not None else None,
             "neutral_texts": n_texts,
             "seed": plan.seed,
         },

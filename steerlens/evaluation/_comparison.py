@@ -11,14 +11,15 @@ import pandas as pd
 
 from steerlens.errors import ArtefactError, OptionError
 
-SCHEMA = "steerlens/comparison/1"
+SCHEMA = "steerlens/comparison/2"
 
 RECORD_COLUMNS = (
     "split", "role", "family", "method", "site", "layer", "strength", "metric",
     "value", "low", "high", "level", "n", "n_clusters", "interval",
 )  # fmt: skip
-"""One row is one estimate. ``role`` is ``method``, ``random`` or ``text`` (a prompt, or examples in it: no site, layer
-−1); ``split`` is ``select`` or ``test``."""
+"""One row is one estimate. ``role`` is ``method``, ``random``, another negative control (``permuted``, ``wrong layer``,
+``other concept``; ``method`` then begins with the method's name) or ``text`` (a prompt, or examples in it: no site,
+layer −1); ``split`` is ``select`` or ``test``."""
 
 HEADLINE_COLUMNS = (
     "family", "method", "site", "layer", "budget", "reached", "strength", "kl",
@@ -31,11 +32,30 @@ HEADLINE_COLUMNS = (
 )  # fmt: skip
 """One row is one method at the site chosen for it on the selection half, measured on the test half."""
 
-CONTRAST_COLUMNS = ("method", "reference", "difference", "low", "high", "level", "n", "n_clusters")
-"""One row is the paired difference of two methods' effects at the same budget."""
+CONTRAST_COLUMNS = (
+    "method", "reference", "difference", "low", "high", "level", "n", "n_clusters", "p_value", "p_holm",
+)  # fmt: skip
+"""One row is the paired difference of two methods' effects at the same budget. ``p_value`` is that of the sign-flip
+test over groups, ``p_holm`` the same adjusted for all rows of the table."""
+
+ITEM_COLUMNS = ("role", "arm", "strength", "question", "group", "side", "positive", "negative")
+"""One row is one question of the test half under one arm and strength; ``positive`` and ``negative`` are the
+log-probabilities, in nats, of its two continuations. Propensity is their difference, and every effect follows from
+them."""
+
+TEXT_COLUMNS = ("role", "arm", "strength", "text", "kl", "nll", "n_tokens")
+"""One row is one neutral text under one arm and strength; ``kl`` and ``nll`` are sums over its ``n_tokens`` tokens."""
 
 SAMPLE_COLUMNS = ("method", "family", "site", "layer", "question", "group", "side", "strength", "propensity")
 """One row is one question under one method and strength, on the test half."""
+
+_TABLES = {
+    "records": RECORD_COLUMNS,
+    "headline": HEADLINE_COLUMNS,
+    "contrasts": CONTRAST_COLUMNS,
+    "items": ITEM_COLUMNS,
+    "texts": TEXT_COLUMNS,
+}
 
 
 @final
@@ -77,17 +97,26 @@ class Provenance:
 class Comparison:
     """Steering methods compared at one budget of side effects.
 
-    ``records``, ``headline``, ``contrasts`` and ``samples`` are data frames with the columns named in this
+    ``records``, ``headline``, ``contrasts``, ``items`` and ``texts`` are data frames with the columns named in this
     module; effects are in nats (change of the log-odds of the positive over the negative continuation), KL in
-    nats per token of neutral text.
+    nats per token of neutral text. Every number of the test half follows from ``items`` and ``texts``.
     """
 
     provenance: Provenance
     records: pd.DataFrame
     headline: pd.DataFrame
     contrasts: pd.DataFrame
-    samples: pd.DataFrame
+    items: pd.DataFrame
+    texts: pd.DataFrame
     generations: tuple[Generation, ...] = field(default=())
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """The methods' items as propensities, columns `SAMPLE_COLUMNS`."""
+        own = self.items[self.items["role"] == "method"]
+        where = self.headline[["method", "family", "site", "layer"]].drop_duplicates("method")
+        found = own.rename(columns={"arm": "method"}).merge(where, on="method", how="inner", validate="many_to_one")
+        return found.assign(propensity=found["positive"] - found["negative"])[list(SAMPLE_COLUMNS)]
 
     def to_frame(self) -> pd.DataFrame:
         """Every estimate as one row, in long form (columns `RECORD_COLUMNS`)."""
@@ -122,7 +151,7 @@ class Comparison:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OptionError(f"{str(folder)!r} cannot be made a folder: {error.strerror}. Choose another.") from None
-        for name in ("records", "headline", "contrasts", "samples"):
+        for name in _TABLES:
             getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False)
         document = {
             "schema": SCHEMA,
@@ -141,13 +170,7 @@ class Comparison:
         """
         folder = Path(folder)
         document = _read_document(folder)
-        columns = {
-            "records": RECORD_COLUMNS,
-            "headline": HEADLINE_COLUMNS,
-            "contrasts": CONTRAST_COLUMNS,
-            "samples": SAMPLE_COLUMNS,
-        }
-        frames = {name: read_frame(folder / f"{name}.parquet", wanted) for name, wanted in columns.items()}
+        frames = {name: read_frame(folder / f"{name}.parquet", wanted) for name, wanted in _TABLES.items()}
         try:
             provenance = Provenance(**document["provenance"])
             generations = tuple(Generation(**g) for g in document["generations"])

@@ -1,5 +1,6 @@
 """Negative controls of a steering method: the same procedure where there is nothing, or something else, to find."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from steerlens.activations import ContrastiveActivations, Site, extract
 from steerlens.concepts import ConceptDataset
 from steerlens.errors import OptionError
-from steerlens.evaluation._measure import Arm
+from steerlens.evaluation._measure import Arm, Role
 from steerlens.maps import SteeringMethod, method_family, method_name, random_direction
 from steerlens.models import LensModel
 
@@ -43,27 +44,48 @@ def exchanged(found: ContrastiveActivations, *, seed: int) -> ContrastiveActivat
     )
 
 
-def permuted_arms(
-    found: ContrastiveActivations, method: SteeringMethod, strengths: tuple[float, ...], *, n: int, seed: int
+def negative_controls(
+    model: LensModel,
+    methods: Sequence[SteeringMethod],
+    fit: ConceptDataset,
+    found: ContrastiveActivations,
+    strengths: tuple[float, ...],
+    *,
+    n_permuted: int,
+    other: ConceptDataset | None,
+    seed: int,
 ) -> list[Arm]:
-    """The method fitted to pairs whose labels were exchanged in half of the groups, ``n`` times."""
-    arms = []
-    for i in range(n):
+    """Every method fitted to exchanged labels, to another concept, and at a wrong layer, where there is one.
+
+    Args:
+        model: What is steered.
+        methods: Fitted on activations.
+        fit: Pairs of the concept.
+        found: Their activations at the site.
+        strengths: Of all arms.
+        n_permuted: Draws of exchanged labels.
+        other: Another concept; None leaves it out.
+        seed: Of the exchanged labels.
+    """
+    site, arms = found.site, []
+    for i in range(n_permuted):
         pairs = exchanged(found, seed=seed * 10_000 + i)
-        fitted = method.fit(source=pairs.negative, target=pairs.positive)
-        arms.append(Arm(f"permuted labels {i:02d}", method_family(method), "permuted", found.site, fitted, strengths))
+        arms += [_arm(m, f"{method_name(m)}, exchanged labels {i:02d}", "permuted", pairs, strengths) for m in methods]
+    if other is not None:
+        there = extract(model, other, [site])[site]
+        arms += [_arm(m, f"{method_name(m)} of {other.name}", "other concept", there, strengths) for m in methods]
+    if model.n_layers > 1:
+        wrong = wrong_layer(model, site)
+        away = extract(model, fit, [wrong])[wrong]
+        arms += [_arm(m, f"{method_name(m)} at block {wrong.layer}", "wrong layer", away, strengths) for m in methods]
     return arms
 
 
-def other_concept_arm(
-    model: LensModel, other: ConceptDataset, method: SteeringMethod, site: Site, strengths: tuple[float, ...]
+def _arm(
+    method: SteeringMethod, name: str, role: Role, found: ContrastiveActivations, strengths: tuple[float, ...]
 ) -> Arm:
-    """The method fitted to another concept at the same site."""
-    found = extract(model, other, [site])[site]
     fitted = method.fit(source=found.negative, target=found.positive)
-    return Arm(
-        f"{method_name(method)} of {other.name}", method_family(method), "other concept", site, fitted, strengths
-    )
+    return Arm(name, method_family(method), role, found.site, fitted, strengths)
 
 
 def wrong_layer(model: LensModel, site: Site) -> Site:
@@ -77,18 +99,6 @@ def wrong_layer(model: LensModel, site: Site) -> Site:
     last = model.n_layers - 1
     there = 0 if 2 * site.layer >= last else last
     return replace(site, hook_name=site.hook_name.replace(f"blocks.{site.layer}.", f"blocks.{there}.", 1))
-
-
-def wrong_layer_arm(
-    model: LensModel, fit: ConceptDataset, method: SteeringMethod, site: Site, strengths: tuple[float, ...]
-) -> Arm:
-    """The method fitted and applied at `wrong_layer`."""
-    there = wrong_layer(model, site)
-    found = extract(model, fit, [there])[there]
-    fitted = method.fit(source=found.negative, target=found.positive)
-    return Arm(
-        f"{method_name(method)} at block {there.layer}", method_family(method), "wrong layer", there, fitted, strengths
-    )
 
 
 def resampled_arms(

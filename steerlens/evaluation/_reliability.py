@@ -145,6 +145,13 @@ class DoseCurve:
         at: Array = (1 - share) * effect[row, low] + share * effect[row, low + 1]
         return at
 
+    def changes_at(self, budget: float) -> Array:
+        """Change of each question's propensity at the strength that meets the budget, shape (question,)."""
+        where = float(self._position(self._mean_kl(np.ones((1, len(self.n_tokens)))), budget)[0])
+        low = min(int(where), len(self.strengths) - 2)
+        at: Array = (1 - where + low) * self.change[low] + (where - low) * self.change[low + 1]
+        return at
+
     def at_budget(self, budget: float, *, seed: int) -> AtBudget:
         """Effect at the budget, resampling groups of questions and neutral texts together.
 

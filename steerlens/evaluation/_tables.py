@@ -12,11 +12,10 @@ from steerlens.evaluation._comparison import (
     CONTRAST_COLUMNS,
     HEADLINE_COLUMNS,
     RECORD_COLUMNS,
-    SAMPLE_COLUMNS,
 )
 from steerlens.evaluation._measure import Arm, Array, Measured
 from steerlens.evaluation._reliability import anti_steerable, contrast, steerability
-from steerlens.numerics import Estimate, bootstrap, cluster_mean
+from steerlens.numerics import Estimate, bootstrap, cluster_mean, holm, sign_flip
 
 POSITIVE = (0.0, float("inf"))
 
@@ -125,35 +124,20 @@ def best_site(measured: Sequence[Measured], budget: float) -> Site:
 
 
 def contrast_frame(chosen: Sequence[Measured], *, budget: float, seed: int) -> pd.DataFrame:
-    """Every pair of methods: the later on the ladder minus the earlier."""
+    """Every pair of methods: the later on the ladder minus the earlier.
+
+    The interval draws questions and neutral texts anew; the p-value takes the strengths at the budget as they are.
+    """
     rows = []
     for reference, method in combinations(chosen, 2):
         d = contrast(method.dose_curve, reference.dose_curve, budget, seed=seed)
-        rows.append((method.arm.method, reference.arm.method, d.value, d.low, d.high, d.level, d.n, d.n_clusters))
-    return pd.DataFrame(rows, columns=list(CONTRAST_COLUMNS))
-
-
-def sample_frame(chosen: Sequence[Measured]) -> pd.DataFrame:
-    """One row per method, question and strength."""
-    frames = []
-    for m in chosen:
-        strengths, n = m.arm.strengths, len(m.questions)
-        frames.append(
-            pd.DataFrame(
-                {
-                    "method": m.arm.method,
-                    "family": m.arm.family,
-                    "site": m.arm.site.hook_name,
-                    "layer": m.arm.site.layer,
-                    "question": np.tile(np.arange(n), len(strengths)),
-                    "group": [q.group for q in m.questions] * len(strengths),
-                    "side": [q.side for q in m.questions] * len(strengths),
-                    "strength": np.repeat(strengths, n),
-                    "propensity": m.propensity.ravel(),
-                }
-            )
-        )
-    return pd.concat(frames, ignore_index=True)[list(SAMPLE_COLUMNS)]
+        apart = method.dose_curve.changes_at(budget) - reference.dose_curve.changes_at(budget)
+        p = sign_flip(apart, method.groups, seed=seed).p_value
+        rows.append((method.arm.method, reference.arm.method, d.value, d.low, d.high, d.level, d.n, d.n_clusters, p))
+    adjusted = holm([row[-1] for row in rows]) if rows else []
+    return pd.DataFrame(
+        [(*row, float(p)) for row, p in zip(rows, adjusted, strict=True)], columns=list(CONTRAST_COLUMNS)
+    )
 
 
 def _record(arm: Arm, split: str, strength: float, metric: str, e: Estimate) -> tuple[Any, ...]:

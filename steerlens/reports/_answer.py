@@ -1,6 +1,6 @@
 """The answer in plain language, said only as strongly as the intervals allow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import pandas as pd
@@ -15,6 +15,8 @@ Tone = Literal["yes", "no", "open"]
 RANDOM = "Against random directions"
 FAMILIES = "Families at equal KL"
 METHODS = "Methods in pairs"
+LEVEL = 0.05
+"""Of p-values adjusted for all pairs of methods."""
 RELIABILITY = "Reliability"
 
 
@@ -155,6 +157,7 @@ def _between_families(comparison: Comparison, rows: pd.DataFrame) -> list[Findin
         text += {
             "shown": f" The paired contrast with {rival} excludes zero.",
             "open": f" The paired contrast with {rival} does not exclude zero.",
+            "unadjusted": f" The paired contrast with {rival} excludes zero, but not once every pair is counted.",
             "unequal": f" With {rival} nothing is compared at equal KL: it never reached the budget.",
             "missing": f" No paired contrast with {rival} was computed.",
         }[lead]
@@ -163,14 +166,16 @@ def _between_families(comparison: Comparison, rows: pd.DataFrame) -> list[Findin
 
 def _lead_over(
     comparison: Comparison, ahead: pd.Series, other: pd.Series
-) -> Literal["shown", "open", "unequal", "missing"]:
+) -> Literal["shown", "open", "unadjusted", "unequal", "missing"]:
     """Whether one method's lead over another is shown at equal KL; a cheaper leader leads all the more."""
     c = _contrast(comparison, ahead["method"], other["method"])
     if c is None:
         return "missing"
     if not other["reached"]:
         return "unequal"
-    return "shown" if c.difference[1] > 0 else "open"
+    if c.difference[1] <= 0:
+        return "open"
+    return "shown" if c.p_holm <= LEVEL else "unadjusted"
 
 
 def _contrast(comparison: Comparison, method: str, reference: str) -> PairedContrast | None:
@@ -180,7 +185,7 @@ def _contrast(comparison: Comparison, method: str, reference: str) -> PairedCont
             return c
         if (c.reference, c.method) == (method, reference):
             value, low, high = c.difference
-            return PairedContrast(method, reference, c.look, (-value, -high, -low), c.n, c.n_clusters, c.same_cost)
+            return replace(c, method=method, reference=reference, difference=(-value, -high, -low))
     return None
 
 
@@ -188,15 +193,23 @@ def _between_methods(comparison: Comparison) -> list[Finding]:
     found = []
     for c in prepare_paired_contrasts(comparison).rows:
         value, low, high = c.difference
-        said = f"difference {estimate(value, low, high, signed=True)} nats, n = {c.n}"
+        said = f"difference {estimate(value, low, high, signed=True)} nats, n = {c.n}, {_p_value(c.p_holm)} after Holm"
         note = "" if c.same_cost else " Not at equal KL: one of the two never reached the budget."
-        if low > 0:
+        if c.excludes_zero and not c.p_holm <= LEVEL:
+            ahead, behind = (c.method, c.reference) if low > 0 else (c.reference, c.method)
+            text = f"{ahead} is ahead of {behind}, but not once every pair is counted: {said}.{note}"
+            found.append(Finding(METHODS, "no", text))
+        elif low > 0:
             found.append(Finding(METHODS, "yes", f"{c.method} beats {c.reference}: {said}.{note}"))
         elif high < 0:
             found.append(Finding(METHODS, "no", f"{c.method} falls behind {c.reference}: {said}.{note}"))
         else:
             found.append(Finding(METHODS, "no", f"{c.method} does not beat {c.reference}: {said}.{note}"))
     return found
+
+
+def _p_value(p: float) -> str:
+    return f"p {'< 0.001' if p < 0.001 else f'= {p:.2g}'}"
 
 
 def _anti_steerable(rows: pd.DataFrame) -> list[Finding]:

@@ -17,7 +17,7 @@ _NEUTRAL = Look(INK, "o", (0, ()))
 @final
 @dataclass(frozen=True)
 class PairedContrast:
-    """``method`` less ``reference``: difference, low and high in nats."""
+    """``method`` less ``reference``: difference, low and high in nats; ``p_holm`` is adjusted for all contrasts."""
 
     method: str
     reference: str
@@ -26,6 +26,7 @@ class PairedContrast:
     n: int
     n_clusters: int
     same_cost: bool
+    p_holm: float
 
     @property
     def excludes_zero(self) -> bool:
@@ -49,7 +50,7 @@ def prepare_paired_contrasts(comparison: Comparison) -> PairedContrasts:
     rows = [
         PairedContrast(
             r.method, r.reference, look.get(r.method, _NEUTRAL), (r.difference, r.low, r.high), int(r.n),
-            int(r.n_clusters), bool(reached.get(r.method, True) and reached.get(r.reference, True)),
+            int(r.n_clusters), bool(reached.get(r.method, True) and reached.get(r.reference, True)), float(r.p_holm),
         )
         for r in each(comparison.contrasts)
         if all(map(is_number, (r.difference, r.low, r.high)))

@@ -74,6 +74,42 @@ def texts_table(comparison: Comparison) -> str:
     return "<h3>Prompts and examples</h3>" + stacked_table("layers", caption, heads, "\n".join(body))
 
 
+_CONTROLS = {"permuted": "Exchanged labels", "wrong layer": "Wrong layer", "other concept": "Another concept"}
+
+
+def controls_table(comparison: Comparison) -> str:
+    """Each method beside itself fitted to what holds no concept; nothing if that was not tried."""
+    r = comparison.records
+    rows = r[(r["split"] == "test") & (r["metric"] == "effect_at_budget")]
+    roles = [role for role in _CONTROLS if (rows["role"] == role).any()]
+    if not roles:
+        return ""
+    heads = ("Method", "Effect, nats", *(f"{_CONTROLS[role]}, nats" for role in roles))
+    body = []
+    for _, row in ordered_headline(comparison).iterrows():
+        name = str(row["method"])
+        cells = [name, estimate(row["effect"], row["effect_low"], row["effect_high"])]
+        cells += [_control(rows[rows["role"] == role], name) for role in roles]
+        body.append(
+            '<tr role="row">'
+            + "".join(
+                f'<td role="cell" data-label="{h}">{escape(cell)}</td>' for h, cell in zip(heads, cells, strict=True)
+            )
+            + "</tr>"
+        )
+    caption = (
+        "The same method, questions and budget, fitted to pairs whose labels were exchanged in half of the groups, or "
+        "at the far end of the model, or to another concept. What these reach is not the concept's."
+    )
+    return "<h3>Negative controls</h3>" + stacked_table("layers", caption, heads, "\n".join(body))
+
+
+def _control(rows: pd.DataFrame, method: str) -> str:
+    """The control that was fitted by a method: its name begins with the method's."""
+    own = rows[[m.startswith((f"{method}, ", f"{method} of ", f"{method} at ")) for m in rows["method"]]]
+    return estimate(*own.iloc[0][["value", "low", "high"]]) if len(own) else DASH
+
+
 def stacked_table(kind: str, caption: str, heads: Sequence[str], body: str) -> str:
     """A table that stays one for screen readers when the style sheet lays it out as cards.
 

@@ -9,8 +9,9 @@ from statsmodels.stats.power import TTestPower
 
 from steerlens.activations import Site, extract, planted_concept
 from steerlens.errors import ArtefactError, OptionError
-from steerlens.evaluation import CARD_ITEM_COLUMNS, CardPlan, SteeringCard, card, load_card, neutral_texts
-from steerlens.evaluation._controls import exchanged, permuted_arms, resampled_arms, wrong_layer
+from steerlens.evaluation import CardPlan, SteeringCard, card, load_card, neutral_texts
+from steerlens.evaluation._comparison import ITEM_COLUMNS
+from steerlens.evaluation._controls import exchanged, negative_controls, resampled_arms, wrong_layer
 from steerlens.maps import MeanShift, RandomShift
 from steerlens.models import load_model
 from steerlens.reports import card_html, prepare_card_controls, prepare_card_questions, write_card
@@ -87,7 +88,7 @@ def test_a_card_survives_the_disk(found: SteeringCard, tmp_path: Path):
     assert again.effect == found.effect
     assert again.controls == found.controls
     assert again.failures == found.failures
-    assert tuple(again.items.columns) == CARD_ITEM_COLUMNS
+    assert tuple(again.items.columns) == ITEM_COLUMNS
     assert card_html(again) == page.read_text("utf-8")
 
 
@@ -148,8 +149,15 @@ def test_exchanged_labels_keep_the_rows_and_lose_the_concept():
     assert (swapped.positive + swapped.negative == pairs.positive + pairs.negative).all()
     shift = (pairs.positive - pairs.negative).mean(0).norm()
     assert (swapped.positive - swapped.negative).mean(0).norm() < 0.5 * shift
-    names = [a.method for a in permuted_arms(pairs, MeanShift(), (0.0, 1.0), n=2, seed=0)]
-    assert names == ["permuted labels 00", "permuted labels 01"]
+    controls = negative_controls(model, [MeanShift()], fit, pairs, (0.0, 1.0), n_permuted=2, other=None, seed=0)
+    assert [(a.role, a.method) for a in controls] == [
+        ("permuted", "MeanShift, exchanged labels 00"),
+        ("permuted", "MeanShift, exchanged labels 01"),
+        ("wrong layer", "MeanShift at block 0"),
+    ]
+    assert controls[2].site == wrong_layer(model, site)
+    for arm in controls[:2]:
+        assert arm.steering_map.vector.norm() < 0.5 * shift, arm.method
     arms = resampled_arms(pairs, MeanShift(), (0.0, 1.0), n=2, seed=0)
     assert not np.allclose(*[a.steering_map.vector.numpy() for a in arms])
     assert wrong_layer(model, site).layer == 0

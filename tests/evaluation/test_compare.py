@@ -23,7 +23,7 @@ from steerlens.evaluation._controls import random_arms
 from steerlens.maps import DirectionalAblation, GaussianTransport, MeanShift, ResidualMLP, SteeringMethod, Training
 from steerlens.models import LensModel, tiny_model
 from steerlens.reports._numbers import estimate
-from steerlens.reports._tables import texts_table
+from steerlens.reports._tables import controls_table, texts_table
 
 THINGS = (
     "film", "book", "song", "meal", "hotel", "garden", "shoe", "lamp", "chair", "coat", "city", "river",
@@ -154,11 +154,54 @@ def test_both_halves_are_recorded(found: Comparison):
     assert set(found.records[found.records["split"] == "select"]["site"]) == {s.hook_name for s in SITES}
 
 
+def test_headline_follows_from_the_items_and_texts_by_pandas_alone(found: Comparison):
+    for _, row in found.headline.iterrows():
+        items, texts = (
+            f[(f["role"] == "method") & (f["arm"] == row["method"]) & (f["strength"] >= 0)]
+            for f in (found.items, found.texts)
+        )
+        propensity = (items["positive"] - items["negative"]).groupby(items["strength"]).mean()
+        sums = texts.groupby("strength")[["kl", "n_tokens"]].sum()
+        kl = sums["kl"] / sums["n_tokens"]
+        effect = propensity - propensity.loc[0.0]
+        over = kl[kl >= row["budget"]]
+        if over.empty:
+            assert not row["reached"]
+            assert row["effect"] == pytest.approx(effect.iloc[-1], abs=1e-9)
+            continue
+        after = list(kl.index).index(over.index[0])
+        share = (row["budget"] - kl.iloc[after - 1]) / (kl.iloc[after] - kl.iloc[after - 1])
+        expected = (1 - share) * effect.iloc[after - 1] + share * effect.iloc[after]
+        assert row["effect"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_each_method_stands_beside_itself_without_a_concept(found: Comparison):
+    r = found.records[(found.records["split"] == "test") & (found.records["metric"] == "effect_at_budget")]
+    own = set(r[r["role"] == "method"]["method"])
+    assert set(r[r["role"] == "permuted"]["method"]) == {f"{m}, exchanged labels 00" for m in own}
+    wrong = r[r["role"] == "wrong layer"]
+    assert set(wrong["method"]) == {f"{m} at block 0" for m in own}
+    assert set(wrong["layer"]) == {0}
+    page = controls_table(found)
+    for role in ("permuted", "wrong layer"):
+        for _, row in r[r["role"] == role].iterrows():
+            assert estimate(row["value"], row["low"], row["high"]) in page
+
+
+def test_p_values_are_of_sign_flips_and_adjusted_together(found: Comparison):
+    c = found.contrasts
+    assert len(c) == 6
+    assert c["p_value"].between(2 / 2**7, 1).all(), "7 groups: no p-value below 2/2^7"
+    assert (c["p_holm"] >= c["p_value"]).all()
+    assert c["p_holm"].min() == pytest.approx(min(1.0, 6 * c["p_value"].min()))
+
+
 def test_samples_give_the_recorded_effect(found: Comparison):
     shift = found.samples[found.samples["method"].str.startswith("MeanShift")]
     table = shift.pivot(index="question", columns="strength", values="propensity")
     records = found.records[
         (found.records["split"] == "test")
+        & (found.records["role"] == "method")
         & found.records["method"].str.startswith("MeanShift")
         & (found.records["metric"] == "effect")
     ].set_index("strength")["value"]

@@ -11,8 +11,10 @@ from steerlens.evaluation import Comparison, Generation, Provenance, steerabilit
 from steerlens.evaluation._comparison import (
     CONTRAST_COLUMNS,
     HEADLINE_COLUMNS,
+    ITEM_COLUMNS,
     RECORD_COLUMNS,
     SAMPLE_COLUMNS,
+    TEXT_COLUMNS,
 )
 
 BUDGET = 0.1
@@ -187,10 +189,17 @@ def contrast_rows(headline: pd.DataFrame) -> list[dict[str, Any]]:
         {
             "method": a, "reference": b, "difference": (d := rows["effect"][a] - rows["effect"][b]),
             "low": d - half.get((a, b), 0.3), "high": d + half.get((a, b), 0.3), "level": 0.95, "n": N,
-            "n_clusters": GROUPS,
+            "n_clusters": GROUPS, "p_value": (p := 0.001 if abs(d) > half.get((a, b), 0.3) else 0.4),
+            "p_holm": min(1.0, p * len(pairs)),
         }
         for a, b in pairs
     ]  # fmt: skip
+
+
+def items_of(samples: pd.DataFrame) -> pd.DataFrame:
+    """All of the propensity as the positive continuation's, the negative one being certain."""
+    found = samples.rename(columns={"method": "arm", "propensity": "positive"})
+    return found.assign(role="method", negative=0.0)[list(ITEM_COLUMNS)]
 
 
 def generations() -> tuple[Generation, ...]:
@@ -248,6 +257,7 @@ def make_comparison(seed: int = 0) -> Comparison:
         records=pd.DataFrame(records, columns=list(RECORD_COLUMNS)),
         headline=headline,
         contrasts=pd.DataFrame(contrast_rows(headline), columns=list(CONTRAST_COLUMNS)),
-        samples=samples,
+        items=items_of(samples),
+        texts=pd.DataFrame(columns=list(TEXT_COLUMNS)),
         generations=generations(),
     )

@@ -20,12 +20,13 @@ def with_headline(comparison: Comparison, method: str, **values: Any) -> Compari
 
 
 def with_contrast(
-    comparison: Comparison, method: str, reference: str, values: tuple[float, float, float]
+    comparison: Comparison, method: str, reference: str, values: tuple[float, float, float], p_holm: float = 0.006
 ) -> Comparison:
     rows = comparison.contrasts.copy()
     where = (rows["method"] == method) & (rows["reference"] == reference)
     assert where.sum() == 1
     rows.loc[where, ["difference", "low", "high"]] = values
+    rows.loc[where, "p_holm"] = p_holm
     return replace(comparison, contrasts=rows)
 
 
@@ -41,13 +42,23 @@ def tone_of(comparison: Comparison, start: str) -> str:
 
 def test_a_method_that_beats_another_is_said_to() -> None:
     c = with_contrast(make_comparison(), "ResidualMLP", "MeanShift", (0.8, 0.4, 1.2))
-    assert "ResidualMLP beats MeanShift: difference +0.80 [0.40, 1.20] nats, n = 40." in sentences(c)
+    assert (
+        "ResidualMLP beats MeanShift: difference +0.80 [0.40, 1.20] nats, n = 40, p = 0.006 after Holm." in sentences(c)
+    )
     assert tone_of(c, "ResidualMLP beats MeanShift") == "yes"
 
 
 def test_a_method_that_does_not_beat_another_is_said_not_to() -> None:
-    c = with_contrast(make_comparison(), "GaussianTransport", "MeanShift", (-0.1, -0.4, 0.2))
-    assert "GaussianTransport does not beat MeanShift: difference −0.10 [−0.40, 0.20] nats, n = 40." in sentences(c)
+    c = with_contrast(make_comparison(), "GaussianTransport", "MeanShift", (-0.1, -0.4, 0.2), p_holm=1.0)
+    said = "GaussianTransport does not beat MeanShift: difference −0.10 [−0.40, 0.20] nats, n = 40, p = 1 after Holm."
+    assert said in sentences(c)
+
+
+def test_a_lead_that_does_not_survive_holm_is_no_win() -> None:
+    c = with_contrast(make_comparison(), "ResidualMLP", "MeanShift", (0.8, 0.4, 1.2), p_holm=0.06)
+    assert tone_of(c, "ResidualMLP is ahead of MeanShift, but not once every pair is counted") == "no"
+    assert any("excludes zero, but not once every pair is counted" in s for s in sentences(c))
+    assert "is ahead of every other" not in answer(c).lead
 
 
 def test_a_higher_mean_whose_interval_holds_zero_is_no_win() -> None:

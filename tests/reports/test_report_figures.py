@@ -193,8 +193,8 @@ def test_a_comparison_is_drawn_without_touching_settings(comparison: Comparison)
 def test_names_with_dollars_are_not_mathematics(comparison: Comparison) -> None:
     name = r"a $\frac{ method"
     odd = make_comparison()
-    for frame in (odd.headline, odd.records, odd.samples, odd.contrasts):
-        for column in {"method", "reference"} & set(frame.columns):
+    for frame in (odd.headline, odd.records, odd.items, odd.contrasts):
+        for column in {"method", "reference", "arm"} & set(frame.columns):
             frame[column] = frame[column].replace("MeanShift", name)
     for prepare, draw in PAIRS:
         figure = Figure()

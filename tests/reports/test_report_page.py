@@ -141,8 +141,8 @@ def test_the_same_comparison_gives_the_same_bytes(written: Path, tmp_path: Path)
 @pytest.mark.slow
 def test_everything_from_models_and_data_is_escaped(tmp_path: Path) -> None:
     c = make_comparison()
-    for frame in (c.headline, c.records, c.samples, c.contrasts):
-        for column in {"method", "reference"} & set(frame.columns):
+    for frame in (c.headline, c.records, c.items, c.contrasts):
+        for column in {"method", "reference", "arm"} & set(frame.columns):
             frame[column] = frame[column].replace("MeanShift", f"{ATTACK}&method")
         if "family" in frame.columns:
             frame["family"] = frame["family"].replace("nonlinear", f'"{ATTACK}')
@@ -222,7 +222,7 @@ def tiny() -> Comparison:
         headline=head,
         records=c.records[keep & (c.records["metric"] != "displacement")],
         contrasts=c.contrasts.iloc[:0],
-        samples=c.samples.iloc[:0],
+        items=c.items.iloc[:0],
         generations=(),
     )
 
@@ -264,7 +264,7 @@ def test_a_file_in_the_way_is_an_error_that_says_so(comparison: Comparison, tmp_
 def test_a_saved_comparison_reports_the_same(comparison: Comparison, tmp_path: Path, text: str) -> None:
     comparison.save(tmp_path)
     loaded = Comparison.load(tmp_path)
-    for name in ("records", "headline", "contrasts", "samples"):
+    for name in ("records", "headline", "contrasts", "items", "texts"):
         pd.testing.assert_frame_equal(getattr(loaded, name), getattr(comparison, name))
     assert loaded.generations == comparison.generations
     assert loaded.provenance == comparison.provenance
@@ -283,7 +283,7 @@ def test_a_broken_folder_says_what_is_wrong(comparison: Comparison, tmp_path: Pa
     with pytest.raises(ArtefactError, match="lacks the columns z"):
         Comparison.load(tmp_path)
     comparison.save(tmp_path)
-    (tmp_path / "samples.parquet").write_bytes(b"not parquet")
+    (tmp_path / "items.parquet").write_bytes(b"not parquet")
     with pytest.raises(ArtefactError, match="not a readable Parquet file"):
         Comparison.load(tmp_path)
     (tmp_path / "comparison.json").write_text('{"schema": "other"}')

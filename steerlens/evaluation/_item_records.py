@@ -1,4 +1,4 @@
-"""The records behind a steering card: one row for each question or neutral text, arm and strength."""
+"""The records behind a comparison or a steering card: one row for each question or neutral text, arm and strength."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from steerlens.concepts import Question
-from steerlens.evaluation._card import CARD_ITEM_COLUMNS, CARD_TEXT_COLUMNS
+from steerlens.evaluation._comparison import ITEM_COLUMNS, TEXT_COLUMNS
 from steerlens.evaluation._measure import Measured
 from steerlens.evaluation._text_baselines import TextBaseline, TextRole
 
@@ -15,10 +15,10 @@ Array = npt.NDArray[np.float64]
 
 
 def item_records(measured: Sequence[Measured], said: Sequence[tuple[TextRole, TextBaseline]]) -> pd.DataFrame:
-    """Questions, columns `CARD_ITEM_COLUMNS`."""
+    """Questions, columns `ITEM_COLUMNS`."""
     frames = [_item_frame(m.arm.role, m.arm.method, m.arm.strengths, m.log_prob, m.questions) for m in measured]
     frames += [_item_frame(role, t.name, (0.0, 1.0), t.log_prob, t.questions) for role, t in said]
-    return pd.concat(frames, ignore_index=True)[list(CARD_ITEM_COLUMNS)]
+    return pd.concat(frames, ignore_index=True)[list(ITEM_COLUMNS)]
 
 
 def _item_frame(
@@ -40,7 +40,7 @@ def _item_frame(
 
 
 def text_records(measured: Sequence[Measured], said: Sequence[tuple[TextRole, TextBaseline]]) -> pd.DataFrame:
-    """Neutral texts, columns `CARD_TEXT_COLUMNS`."""
+    """Neutral texts, columns `TEXT_COLUMNS`."""
     rows: list[tuple[str, str, Sequence[float], Array, Array, Array]] = [
         (m.arm.role, m.arm.method, m.arm.strengths, m.kl, m.nll, m.n_tokens) for m in measured
     ]
@@ -61,4 +61,4 @@ def text_records(measured: Sequence[Measured], said: Sequence[tuple[TextRole, Te
                 }
             )
         )
-    return pd.concat(frames, ignore_index=True)[list(CARD_TEXT_COLUMNS)]
+    return pd.concat(frames, ignore_index=True)[list(TEXT_COLUMNS)]
