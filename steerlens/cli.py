@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shlex
 import sys
 from dataclasses import replace
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from steerlens.activations import Site
-    from steerlens.evaluation import Comparison, FittedMaps
+    from steerlens.concepts import Split
+    from steerlens.evaluation import Comparison, ComparisonPlan, FittedMaps
     from steerlens.interventions import OutputMethod
     from steerlens.maps import SteeringMethod
     from steerlens.models import LensModel
@@ -64,7 +66,7 @@ def demo(out: Out = Path("steerlens-demo"), seed: Seed = 0) -> None:
     """Compare the ladder of maps on sentiment in SmolLM2-135M and write a report."""
     compare(
         model="smollm2-135m-instruct",
-        concept="sentiment",
+        concept=["sentiment"],
         layers=DEMO_LAYERS,
         strengths=DEMO_STRENGTHS,
         out=out,
@@ -77,7 +79,13 @@ def demo(out: Out = Path("steerlens-demo"), seed: Seed = 0) -> None:
 @app.command()
 def compare(
     model: ModelName,
-    concept: ConceptName,
+    concept: Annotated[
+        list[str],
+        typer.Option(
+            "--concept",
+            help="Built-in concept or a file; see `steerlens concepts`. Give several for a comparison over concepts.",
+        ),
+    ],
     layers: Layers = "all",
     maps: MapNames = "all",
     strengths: Strengths = "-1.5,-1,-0.5,0,0.5,1,1.5,2,3,4",
@@ -88,6 +96,10 @@ def compare(
     n_random: Annotated[
         int, typer.Option("--random", min=0, help="Random directions at the chosen layer, as control.")
     ] = 20,
+    controls: Annotated[
+        bool, typer.Option(help="Fit each method to exchanged labels and at a wrong layer, too.")
+    ] = True,
+    lora: Annotated[bool, typer.Option("--lora", help="Fine-tune on the same pairs as a rival (needs peft).")] = False,
     seed: Seed = 0,
     max_pairs: MaxPairs = 0,
     max_texts: Annotated[
@@ -95,10 +107,11 @@ def compare(
     ] = 0,
     prompts: Annotated[list[str] | None, typer.Option("--prompt", help="A text to continue; may be repeated.")] = None,
 ) -> None:
-    """Compare steering methods on a concept at one budget of side effects, and write a report."""
+    """Compare steering methods on a concept, or on several, at one budget of side effects, and write a report."""
     from steerlens.activations import Site
-    from steerlens.concepts import load_concept
-    from steerlens.evaluation import ComparisonPlan, neutral_texts, run_comparison
+    from steerlens.concepts import Split, load_concept
+    from steerlens.evaluation import ComparisonPlan, neutral_texts
+    from steerlens.interventions import LoraFinetune
     from steerlens.models import load_model
 
     # Everything that can be refused without the model is refused before it is loaded.
@@ -110,20 +123,24 @@ def compare(
         budget=budget,
         n_random=n_random,
         prompts=tuple(prompts or ()),
+        controls=controls,
+        finetune=LoraFinetune(seed=seed) if lora else None,
         seed=seed,
     )
     texts = neutral_texts()[: max_texts or None]
     if len(texts) < 10:
         raise OptionError(f"--max-texts must be 10 or more, 5 for each half, or 0 for all, but got {max_texts}.")
-    pairs = load_concept(concept)
-    plan = replace(plan, instructions=_instructions(pairs.name))
-    split = pairs.split(seed=seed)
-    fit, select, test = ((part[:max_pairs] if max_pairs else part) for part in split)
+    splits: dict[str, Split] = {}
+    for name in concept:
+        pairs = load_concept(name)
+        if _folder_name(pairs.name) in map(_folder_name, splits):
+            raise OptionError(f"--concept must differ, but {pairs.name!r} was given twice.")
+        parts = ((part[:max_pairs] if max_pairs else part) for part in pairs.split(seed=seed))
+        splits[pairs.name] = Split(*parts)
     _check_folder(out)
     lens = load_model(model, dtype=dtype, device=device)
     plan = replace(plan, sites=_sites(numbers, lens))
-    comparison, fitted = run_comparison(lens, fit, test, plan, select=select, neutral=texts, command=_command())
-    _say(_save(comparison, fitted, out))
+    _say(_compared(lens, splits, plan, texts, out))
 
 
 @app.command()
@@ -406,6 +423,33 @@ def _check_folder(out: Path) -> None:
         ) from None
     if not os.access(out, os.W_OK):
         raise OptionError(f"--out must be a folder that can be written to, but {str(out)!r} cannot.")
+
+
+def _compared(
+    lens: "LensModel", splits: "dict[str, Split]", plan: "ComparisonPlan", texts: "Sequence[str]", out: Path
+) -> Path:
+    """One comparison, or one for each concept with a page over all; the path of the page."""
+    from steerlens.evaluation import compare_concepts, run_comparison
+    from steerlens.reports import write_across
+
+    said = {name: found for name in splits if (found := _instructions(name)) is not None}
+    if len(splits) == 1:
+        name, split = next(iter(splits.items()))
+        own = replace(plan, instructions=said.get(name))
+        comparison, fitted = run_comparison(
+            lens, split.fit, split.test, own, select=split.select, neutral=texts, command=_command()
+        )
+        return _save(comparison, fitted, out)
+    found = compare_concepts(
+        lens, splits, plan, instructions=said, neutral=texts, command=_command(),
+        done=lambda name, comparison, fitted: _say(_save(comparison, fitted, out / _folder_name(name))),
+    )  # fmt: skip
+    return write_across(found, out, command=_command())
+
+
+def _folder_name(name: str) -> str:
+    """A concept's name as a name of a folder: letters, digits, dots within, and dashes for all else."""
+    return re.sub(r"[^\w.]+", "-", name).strip("-.") or "concept"
 
 
 def _save(comparison: "Comparison", fitted: "FittedMaps", out: Path) -> Path:

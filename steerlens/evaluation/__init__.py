@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from steerlens.evaluation._across import AcrossConcepts, across, compare_concepts
 from steerlens.evaluation._alignment import ALIGNMENT_COLUMNS, OutputAlignment, output_alignment
 from steerlens.evaluation._anti_steering import AntiSteering, SlopeVariance
 from steerlens.evaluation._caa_results import CaaResults, read_caa_results
@@ -21,8 +22,10 @@ from steerlens.evaluation._card import (
     CardEffect,
     CardFailure,
     CardMethod,
+    CardOpenEnded,
     CardRandom,
     CardReliability,
+    CardShift,
     SteeringCard,
     load_card,
 )
@@ -45,6 +48,7 @@ from steerlens.evaluation._equal_budget import (
     KLBudget,
     calibrate_strength,
 )
+from steerlens.evaluation._finetuned import FinetunedBaseline, finetuned_baseline
 from steerlens.evaluation._frontier_area import area_contrast, area_under_frontier
 from steerlens.evaluation._geometry import GEOMETRY_COLUMNS, Geometry, LayerGeometry, geometry
 from steerlens.evaluation._geometry_reading import LayerReading
@@ -119,6 +123,7 @@ __all__ = [
     "STRENGTHS",
     "TRANSFER_COLUMNS",
     "UNSTEERED",
+    "AcrossConcepts",
     "AntiSteerable",
     "AntiSteering",
     "Arm",
@@ -133,9 +138,11 @@ __all__ = [
     "CardEffect",
     "CardFailure",
     "CardMethod",
+    "CardOpenEnded",
     "CardPlan",
     "CardRandom",
     "CardReliability",
+    "CardShift",
     "Comparison",
     "ComparisonPlan",
     "ContinuationScores",
@@ -143,6 +150,7 @@ __all__ = [
     "DoseCurve",
     "Entanglement",
     "FactorShare",
+    "FinetunedBaseline",
     "FittedMaps",
     "Generation",
     "Geometry",
@@ -174,6 +182,7 @@ __all__ = [
     "TextSet",
     "Transfer",
     "VarianceDecomposition",
+    "across",
     "anti_steerable",
     "area_contrast",
     "area_under_frontier",
@@ -185,11 +194,13 @@ __all__ = [
     "chat_format",
     "clustered_spearman",
     "compare",
+    "compare_concepts",
     "contrast",
     "entanglement",
     "evaluate_tasks",
     "few_shot_baseline",
     "find_tasks",
+    "finetuned_baseline",
     "fit_maps",
     "generated_references",
     "geometry",

@@ -15,7 +15,7 @@ from steerlens.errors import ArtefactError, OptionError, SteerlensError
 from steerlens.evaluation._comparison import ITEM_COLUMNS, TEXT_COLUMNS
 from steerlens.numerics import Estimate
 
-CARD_SCHEMA = "steerlens/card/1"
+CARD_SCHEMA = "steerlens/card/2"
 CARD = "card.json"
 CARD_ITEMS = "card-items.parquet"
 CARD_TEXTS = "card-texts.parquet"
@@ -132,6 +132,42 @@ class CardCost:
 
 @final
 @dataclass(frozen=True)
+class CardShift:
+    """The same questions in another setting, steered by the same map.
+
+    Args:
+        setting: Such as ``SYS_NEG``; see `steerlens.concepts.shifts`.
+        slope: Steerability there, nats per unit of strength.
+        retained: That over the steerability at home; None where there is too little at home to relate to.
+        correlation: Spearman correlation, over questions, of their slopes at home and there.
+    """
+
+    setting: str
+    slope: Estimate
+    retained: Estimate | None
+    correlation: Estimate
+
+
+@final
+@dataclass(frozen=True)
+class CardOpenEnded:
+    """Log-likelihood per token of the references themselves, at the tried strength nearest to the budget, in nats.
+
+    Args:
+        promotion: Mean rise of the least likely quarter of the positive references.
+        suppression: Mean fall of the most likely quarter of the negative ones.
+        promotion_all: Mean rise of all positive references.
+        suppression_all: Mean fall of all negative ones.
+    """
+
+    promotion: Estimate
+    suppression: Estimate
+    promotion_all: Estimate
+    suppression_all: Estimate
+
+
+@final
+@dataclass(frozen=True)
 class CardControl:
     """Another arm on the same questions, at the same budget."""
 
@@ -193,6 +229,8 @@ class SteeringCard:
     cost: CardCost
     random: CardRandom
     controls: tuple[CardControl, ...]
+    shifts: tuple[CardShift, ...]
+    open_ended: CardOpenEnded | None
     failures: tuple[CardFailure, ...]
     warnings: tuple[str, ...]
     provenance: Mapping[str, Any]
@@ -211,6 +249,7 @@ class SteeringCard:
             f"  perplexity ratio            {c.perplexity_ratio}",
             f"  capability                  {c.capability or 'not measured'}",
             *(f"  {k.role:<27} {k.effect}  {k.name}" for k in self.controls),
+            *(f"  in {s.setting:<24} keeps {s.retained or 'unknown'} of its slope" for s in self.shifts),
             *(f"  ! {w}" for w in self.warnings),
         ]
         return "\n".join(lines)

@@ -21,6 +21,7 @@ from steerlens.evaluation._card import (
     CardReliability,
     SteeringCard,
 )
+from steerlens.evaluation._card_elsewhere import card_open_ended, card_shifts
 from steerlens.evaluation._card_warnings import card_warnings
 from steerlens.evaluation._compare import KL_BUDGET, STRENGTHS, check_splits, environment, model_facts
 from steerlens.evaluation._controls import negative_controls, random_arms, resampled_arms
@@ -64,6 +65,8 @@ class CardPlan:
         other: Another concept, whose map is tried on this one's questions; None leaves it out.
         instructions: What to say for and against the concept; None leaves prompting out.
         capability: Whether to answer the bundled capability items.
+        shifted: Whether to ask the questions in other settings, too; needs ``instructions``.
+        open_ended: Whether to score the references themselves.
         sites_tried: How many sites the one given was chosen from, on other pairs; stands on the card.
         seed: Of everything random.
     """
@@ -76,6 +79,8 @@ class CardPlan:
     other: ConceptDataset | None = None
     instructions: tuple[str, str] | None = None
     capability: bool = True
+    shifted: bool = True
+    open_ended: bool = True
     sites_tried: int = 1
     seed: int = 0
 
@@ -189,6 +194,12 @@ def card_and_map(
         cost=cost,
         random=random,
         controls=controls,
+        shifts=card_shifts(model, fitted, test, site, grid, plan.instructions, plan.seed) if plan.shifted else (),
+        open_ended=(
+            card_open_ended(model, Intervention({site: fitted}, cost.strength), test, plan.seed)
+            if plan.open_ended
+            else None
+        ),
         failures=_failures(measured[0], effect.strength),
         warnings=card_warnings(effect, reliability, cost, random, controls),
         provenance={

@@ -17,12 +17,13 @@ from steerlens.concepts import ConceptDataset
 from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation._comparison import Comparison, Generation, Provenance
 from steerlens.evaluation._controls import negative_controls, random_arms
+from steerlens.evaluation._finetuned import finetuned_baseline
 from steerlens.evaluation._item_records import item_records, text_records
 from steerlens.evaluation._measure import Arm, Measured, measure
 from steerlens.evaluation._neutral import neutral_texts
 from steerlens.evaluation._tables import best_site, contrast_frame, headline_frame, record_frame
 from steerlens.evaluation._text_baselines import said_and_shown
-from steerlens.interventions import Intervention, OutputMethod, generate
+from steerlens.interventions import Intervention, LoraFinetune, OutputMethod, generate
 from steerlens.maps import LADDER, SteeringMap, SteeringMethod, method_family, method_name
 from steerlens.models import LensModel
 from steerlens.progress import progress
@@ -51,6 +52,7 @@ class ComparisonPlan:
         instructions: What to say for and against the concept: prompts as rivals, with four examples beside them.
         controls: Whether methods fitted on activations are also fitted to exchanged labels and at a wrong layer.
         other: Another concept, whose maps are tried on this one's questions as a further control.
+        finetune: Low-rank fine-tuning on the same pairs as a rival; None leaves it out.
         seed: Of bootstrap, random directions and exchanged labels.
     """
 
@@ -63,6 +65,7 @@ class ComparisonPlan:
     instructions: tuple[str, str] | None = None
     controls: bool = True
     other: ConceptDataset | None = None
+    finetune: LoraFinetune | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -103,6 +106,7 @@ def compare(
     instructions: tuple[str, str] | None = None,
     controls: bool = True,
     other: ConceptDataset | None = None,
+    finetune: LoraFinetune | None = None,
     seed: int = 0,
     command: str = "",
 ) -> Comparison:
@@ -132,6 +136,8 @@ def compare(
         controls: Whether each method that is fitted on activations is also fitted to the same pairs with labels
             exchanged in half of the groups, and at a wrong layer: rows of ``records`` with these roles.
         other: Another concept, whose maps are tried on this one's questions as a further control.
+        finetune: Low-rank fine-tuning on ``fit`` by peft, as rows of ``records`` with the role "fine-tuned"; None
+            leaves it out. It takes a second copy of the model in memory, and minutes.
         seed: Of bootstrap, random directions and exchanged labels.
         command: What to print under "how to repeat it".
 
@@ -150,6 +156,7 @@ def compare(
         instructions=instructions,
         controls=controls,
         other=other,
+        finetune=finetune,
         seed=seed,
     )
     return run_comparison(model, fit, test, plan, select=select, neutral=neutral, command=command)[0]
@@ -187,6 +194,9 @@ def run_comparison(
     frames.append(record_frame(measured, split="test", budget=plan.budget, seed=plan.seed))
     said = said_and_shown(model, fit, test, texts[1::2], plan.instructions, plan.seed) if plan.instructions else []
     frames += [baseline.to_records(split="test", seed=plan.seed) for _, baseline in said]
+    if plan.finetune is not None:
+        tuned = finetuned_baseline(model, fit, test, texts=texts[1::2], method=plan.finetune)
+        frames.append(tuned.to_records(split="test", budget=plan.budget, seed=plan.seed))
     headline = headline_frame(chosen, random, budget=plan.budget, n_tried=len(plan.sites), seed=plan.seed)
     generations = _generations(model, plan, methods, headline)
     comparison = Comparison(
@@ -339,6 +349,7 @@ def _provenance(
             "n_random": plan.n_random,
             "instructions": list(plan.instructions or ()),
             "controls": plan.controls,
+            "finetune": repr(plan.finetune) if plan.finetune is not None else None,
             "other_concept": plan.other.name if plan.other is not None else None,
             "neutral_texts": n_texts,
             "seed": plan.seed,

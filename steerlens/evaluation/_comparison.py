@@ -19,7 +19,7 @@ RECORD_COLUMNS = (
 )  # fmt: skip
 """One row is one estimate. ``role`` is ``method``, ``random``, another negative control (``permuted``, ``wrong layer``,
 ``other concept``; ``method`` then begins with the method's name) or ``text`` (a prompt, or examples in it: no site,
-layer −1); ``split`` is ``select`` or ``test``."""
+layer −1) or ``fine-tuned`` (the weights changed: no site); ``split`` is ``select`` or ``test``."""
 
 HEADLINE_COLUMNS = (
     "family", "method", "site", "layer", "budget", "reached", "strength", "kl",

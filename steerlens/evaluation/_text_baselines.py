@@ -272,7 +272,7 @@ def score_openings(model: LensModel, texts: Sequence[str], before: str, after: s
             raise OptionError(f"Neutral texts need more than {CONTEXT_TOKENS + 1} tokens each. Use whole sentences.")
         own = model.encode(text, bos=False)
         first, second = (
-            _last_log_probs(model, whole if not opening else model.encode(opening) + own, n)
+            last_log_probs(model, whole if not opening else model.encode(opening) + own, n)
             for opening in (before, after)
         )
         target = torch.tensor(own[-n:], device=first.device)[:, None]
@@ -282,7 +282,7 @@ def score_openings(model: LensModel, texts: Sequence[str], before: str, after: s
     return np.array(kl), np.array(nll).T, np.array(count)
 
 
-def _last_log_probs(model: LensModel, ids: list[int], n: int) -> Float[Tensor, "token vocab"]:
+def last_log_probs(model: LensModel, ids: list[int], n: int) -> Float[Tensor, "token vocab"]:
     """Next-token log-probabilities of the last ``n`` tokens, float32 or wider."""
     tokens = TokenBatch.from_rows([ids], pad_id=model.pad_id).to(model.device)
     model.check_length(len(ids))

@@ -5,6 +5,7 @@ from steerlens.interventions._check import Invariant, ModelReport, check_model, 
 from steerlens.interventions._edits import Intervention, grid
 from steerlens.interventions._generate import generate
 from steerlens.interventions._in_order import fit_in_order
+from steerlens.interventions._lora import LoraFinetune, LoraWeights
 from steerlens.interventions._output_training import OutputMethod
 from steerlens.interventions._preference import OutputMLP, PreferenceShift, TrainedShift
 from steerlens.interventions._reft import LowRankEdit, LowRankFinetune
@@ -16,6 +17,8 @@ __all__ = [
     "OUTPUT_METHODS",
     "Intervention",
     "Invariant",
+    "LoraFinetune",
+    "LoraWeights",
     "LowRankEdit",
     "LowRankFinetune",
     "ModelReport",

@@ -155,10 +155,10 @@ def steered_log_probs(
         owner = torch.arange(len(rows), device=model.device)[:, None].expand_as(tokens.ids)
         with model.watch_frames() as frames, attached(model, [edit], lambda: frames.current, lambda: owner):
             logits = model.run(tokens, gradients=torch.is_grad_enabled(), **options)
-    return _of_continuations(logits[:, -longest - 1 : -1], tokens, longest)
+    return continuation_log_probs(logits[:, -longest - 1 : -1], tokens, longest)
 
 
-def _of_continuations(
+def continuation_log_probs(
     logits: Float[Tensor, "batch kept vocab"], tokens: TokenBatch, longest: int
 ) -> Float[Tensor, " batch"]:
     """Summed log-probability of the last tokens of each row, as far as they are continuation."""

@@ -54,7 +54,7 @@ class PreferenceShift:
     assumes: ClassVar[str] = "one translation serves every context, and its opposite undoes it"
 
     def __post_init__(self) -> None:
-        _check_beta(self.beta)
+        check_beta(self.beta)
 
     def fit_output(self, model: LensModel, pairs: ConceptDataset, site: Site) -> AdditiveMap:
         """Train through the model.
@@ -115,7 +115,7 @@ class OutputMLP:
     assumes: ClassVar[str] = "what the output needs is a function of the leading coordinates at the site"
 
     def __post_init__(self) -> None:
-        _check_beta(self.beta)
+        check_beta(self.beta)
         check_rank(self.rank)
         check_hidden(self.hidden)
 
@@ -173,6 +173,6 @@ def spread(model: LensModel, pairs: ConceptDataset, site: Site) -> float:
     return deviation
 
 
-def _check_beta(beta: float) -> None:
+def check_beta(beta: float) -> None:
     if not 0 < beta < float("inf"):
         raise OptionError(f"beta must be positive and finite, but got {beta}.")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from steerlens.models._tokens import PaddingSide, TokenBatch
     from steerlens.models._trees import TokenTree, TreeBatch, TreeTargets
     from steerlens.models._twin import random_twin
+    from steerlens.models._weights import moved_weights, plain_copy
 
 _HOME = {
     "_cache": ("cache_home",),
@@ -39,6 +40,7 @@ _HOME = {
     "_twin": ("random_twin",),
     "_tokens": ("PaddingSide", "TokenBatch"),
     "_trees": ("TokenTree", "TreeBatch", "TreeTargets"),
+    "_weights": ("moved_weights", "plain_copy"),
 }
 _WHERE = {name: file for file, names in _HOME.items() for name in names}
 
@@ -67,6 +69,8 @@ __all__ = [
     "load_model",
     "logit_lens",
     "model_catalogue",
+    "moved_weights",
+    "plain_copy",
     "planted_task",
     "random_model",
     "random_twin",

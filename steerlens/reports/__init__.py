@@ -4,6 +4,14 @@ The only part of steerlens that imports matplotlib. Each figure has two halves: 
 what is drawn, ``draw_*`` puts it on axes.
 """
 
+from steerlens.reports._across import (
+    AcrossEffects,
+    across_html,
+    draw_across,
+    draw_across_effects,
+    prepare_across,
+    write_across,
+)
 from steerlens.reports._answer import Answer, Finding, answer
 from steerlens.reports._budget import BudgetEffect, BudgetEffects, draw_budget_effects, prepare_budget_effects
 from steerlens.reports._card import (
@@ -63,6 +71,7 @@ from steerlens.reports._tables import comparison_html
 from steerlens.reports._transfer import draw_transfer
 
 __all__ = [
+    "AcrossEffects",
     "Answer",
     "BudgetEffect",
     "BudgetEffects",
@@ -86,9 +95,12 @@ __all__ = [
     "PropensityCurves",
     "Steerabilities",
     "Steerability",
+    "across_html",
     "answer",
     "card_html",
     "comparison_html",
+    "draw_across",
+    "draw_across_effects",
     "draw_budget_effects",
     "draw_card_controls",
     "draw_card_questions",
@@ -107,6 +119,7 @@ __all__ = [
     "draw_ring",
     "draw_steerability",
     "draw_transfer",
+    "prepare_across",
     "prepare_budget_effects",
     "prepare_card_controls",
     "prepare_card_questions",
@@ -119,6 +132,7 @@ __all__ = [
     "prepare_planted_panels",
     "prepare_propensity_curves",
     "prepare_steerability",
+    "write_across",
     "write_card",
     "write_geometry",
     "write_report",

@@ -105,6 +105,7 @@ def _numbers(card: SteeringCard) -> str:
         ("Direction", "split-half cosine", general(r.split_half)),
         ("Direction", "coherence of pairs, held out", _said(r.coherence)),
         ("Direction", "d′, held out", _said(r.d_prime)),
+        *_elsewhere(card),
         ("Cost", f"KL at strength {general(c.strength)}, nats per token", _said(c.kl)),
         ("Cost", "perplexity ratio on neutral text", _said(c.perplexity_ratio)),
         ("Cost", "relative displacement", _said(c.displacement)),
@@ -122,6 +123,23 @@ def _numbers(card: SteeringCard) -> str:
     n = e.at_budget
     caption = f"n = {n.n} questions in {n.n_clusters} groups of held-out pairs; intervals resample groups."
     return stacked_table("layers", caption, heads, body)
+
+
+def _elsewhere(card: SteeringCard) -> list[tuple[str, str, str]]:
+    """Other settings, and the references themselves."""
+    rows = []
+    for s in card.shifts:
+        rows.append(("Elsewhere", f"share of the steerability kept in {s.setting}", _said(s.retained)))
+        rows.append(("Elsewhere", f"rank correlation of questions' slopes with {s.setting}", _said(s.correlation)))
+    if card.open_ended is not None:
+        o, at = card.open_ended, f"at strength {general(card.cost.strength)}, nats per token"
+        rows += [
+            ("Open-ended", f"rise of the least likely quarter of positive references {at}", _said(o.promotion)),
+            ("Open-ended", f"fall of the likeliest quarter of negative references {at}", _said(o.suppression)),
+            ("Open-ended", f"rise of all positive references {at}", _said(o.promotion_all)),
+            ("Open-ended", f"fall of all negative references {at}", _said(o.suppression_all)),
+        ]
+    return rows
 
 
 def _figures(card: SteeringCard) -> tuple[ReportFigure, ...]:

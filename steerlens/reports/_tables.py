@@ -20,7 +20,7 @@ from steerlens.reports._numbers import (
     percent,
 )
 from steerlens.reports._palette import family_colour
-from steerlens.reports._select import chosen_records, ordered_headline
+from steerlens.reports._select import budget_of, chosen_records, ordered_headline
 
 REPLACEMENT = "\ufffd"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -48,30 +48,41 @@ def headline_table(comparison: Comparison) -> str:
     return stacked_table("headline", caption, heads, body)
 
 
-def texts_table(comparison: Comparison) -> str:
-    """Prompts and examples on the same questions; nothing if none was tried."""
+def rivals_table(comparison: Comparison) -> str:
+    """Prompts, examples and fine-tuning on the same questions; nothing if none was tried."""
     r = comparison.records
-    rows = r[(r["role"] == "text") & (r["split"] == "test")]
+    rows = r[r["role"].isin(["text", "fine-tuned"]) & (r["split"] == "test")]
     if rows.empty:
         return ""
-    heads = ("Text before every question", "Effect, nats", "KL, nats per token", "Perplexity ratio")
+    heads = ("Instead of a map", "Effect, nats", "KL, nats per token", "Perplexity ratio")
     body = []
     for name in rows["method"].unique():
-        of = rows[rows["method"] == name].set_index("metric")
-        said = (estimate(*of.loc[m, ["value", "low", "high"]]) for m in ("effect", "kl", "perplexity_ratio"))
-        cells = [str(name), *said]
-        body.append(
-            '<tr role="row">'
-            + "".join(
-                f'<td role="cell" data-label="{h}">{escape(cell)}</td>' for h, cell in zip(heads, cells, strict=True)
-            )
-            + "</tr>"
-        )
+        of = rows[rows["method"] == name]
+        whole = of[of["strength"] == 1.0].set_index("metric")
+        said = [estimate(*whole.loc[m, ["value", "low", "high"]]) for m in ("effect", "kl", "perplexity_ratio")]
+        body.append(_row(heads, [str(name), *said]))
+        at = of[of["metric"] == "effect_at_budget"]
+        if len(at):
+            found = estimate(*at.iloc[0][["value", "low", "high"]])
+            budget = f"at {general(budget_of(comparison))} or less"
+            body.append(_row(heads, [f"{name}, times {general(at.iloc[0]['strength'])}", found, budget, DASH]))
     caption = (
-        "What saying it does, on the same questions and neutral texts. A text has no strength: its effect is whole, at "
-        "whatever KL it costs."
+        "What saying it, showing it or training it does, on the same questions and neutral texts. A text has no "
+        "strength: its effect is whole, at whatever KL it costs. Fine-tuning is scaled to the budget, too."
     )
-    return "<h3>Prompts and examples</h3>" + stacked_table("layers", caption, heads, "\n".join(body))
+    title = "Prompts, examples and fine-tuning" if (rows["role"] == "fine-tuned").any() else "Prompts and examples"
+    return f"<h3>{title}</h3>" + stacked_table("layers", caption, heads, "\n".join(body))
+
+
+def stacked_row(heads: Sequence[str], cells: Sequence[str]) -> str:
+    """One row of a stacked table; heads and cells are HTML already."""
+    named = zip(heads, cells, strict=True)
+    return '<tr role="row">' + "".join(f'<td role="cell" data-label="{h}">{cell}</td>' for h, cell in named) + "</tr>"
+
+
+def _row(heads: Sequence[str], cells: Sequence[str]) -> str:
+    """The same of plain text."""
+    return stacked_row(heads, [escape(cell) for cell in cells])
 
 
 _CONTROLS = {"permuted": "Exchanged labels", "wrong layer": "Wrong layer", "other concept": "Another concept"}
@@ -90,13 +101,7 @@ def controls_table(comparison: Comparison) -> str:
         name = str(row["method"])
         cells = [name, estimate(row["effect"], row["effect_low"], row["effect_high"])]
         cells += [_control(rows[rows["role"] == role], name) for role in roles]
-        body.append(
-            '<tr role="row">'
-            + "".join(
-                f'<td role="cell" data-label="{h}">{escape(cell)}</td>' for h, cell in zip(heads, cells, strict=True)
-            )
-            + "</tr>"
-        )
+        body.append(_row(heads, cells))
     caption = (
         "The same method, questions and budget, fitted to pairs whose labels were exchanged in half of the groups, or "
         "at the far end of the model, or to another concept. What these reach is not the concept's."

@@ -8,10 +8,21 @@ import pytest
 from statsmodels.stats.power import TTestPower
 
 from steerlens.activations import Site, extract, planted_concept
+from steerlens.concepts import Instructions, shifts
 from steerlens.errors import ArtefactError, OptionError
-from steerlens.evaluation import CardPlan, SteeringCard, card, load_card, neutral_texts
+from steerlens.evaluation import (
+    CardPlan,
+    SteeringCard,
+    card,
+    load_card,
+    neutral_texts,
+    score_continuations,
+    score_questions,
+    steerability,
+)
 from steerlens.evaluation._comparison import ITEM_COLUMNS
 from steerlens.evaluation._controls import exchanged, negative_controls, resampled_arms, wrong_layer
+from steerlens.interventions import Intervention
 from steerlens.maps import MeanShift, RandomShift
 from steerlens.models import load_model
 from steerlens.reports import card_html, prepare_card_controls, prepare_card_questions, write_card
@@ -135,6 +146,35 @@ def test_the_page_escapes_what_the_data_say(found: SteeringCard):
     assert len(controls.rows) == 1 + 1 + 1 + 3, "the method, one row for exchanged labels, a layer, three texts"
     questions = prepare_card_questions(found)
     assert len(questions.before) == found.effect.at_budget.n
+
+
+def test_it_says_what_the_map_does_in_other_settings_and_to_the_references(found: SteeringCard):
+    model = load_model("planted-linear")
+    fit, _, test = planted_concept("planted-linear").split(seed=0)
+    site = Site.resid_post(1)
+    pairs = extract(model, fit, [site])[site]
+    fitted = MeanShift().fit(source=pairs.negative, target=pairs.positive)
+    said = Instructions("be so", "be otherwise")
+    assert [s.setting for s in found.shifts] == [k for k in shifts(test, seed=0, said=said) if k != "BASE"]
+    there = shifts(test, seed=0, said=said)["SYS_NEG"]
+    strengths = [s for s in GRID if abs(s) <= 1.5]
+    scores = score_questions(model, there.questions, [Intervention({site: fitted}, s) for s in strengths])
+    slope = steerability(scores.propensity.numpy(), strengths).mean()
+    shift = next(s for s in found.shifts if s.setting == "SYS_NEG")
+    assert shift.slope.value == pytest.approx(slope, abs=1e-6)
+    assert shift.retained is not None
+    assert shift.retained.value == pytest.approx(slope / found.effect.slope.value, abs=1e-6)
+    o = found.open_ended
+    assert o is not None
+    texts = [p.prompt for p in test], [(p.positive, p.negative) for p in test]
+    steered = [Intervention({}, 0.0), Intervention({site: fitted}, found.cost.strength)]
+    per_token = score_continuations(model, *texts, steered).per_token.numpy()
+    rise = per_token[1] - per_token[0]
+    assert o.promotion_all.value == pytest.approx(rise[0::2].mean(), abs=1e-6)
+    assert o.suppression_all.value == pytest.approx(-rise[1::2].mean(), abs=1e-6)
+    page = card_html(found)
+    assert "share of the steerability kept in SYS_NEG" in page
+    assert "fall of all negative references" in page
 
 
 def test_exchanged_labels_keep_the_rows_and_lose_the_concept():

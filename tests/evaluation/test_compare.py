@@ -23,7 +23,7 @@ from steerlens.evaluation._controls import random_arms
 from steerlens.maps import DirectionalAblation, GaussianTransport, MeanShift, ResidualMLP, SteeringMethod, Training
 from steerlens.models import LensModel, tiny_model
 from steerlens.reports._numbers import estimate
-from steerlens.reports._tables import controls_table, texts_table
+from steerlens.reports._tables import controls_table, rivals_table
 
 THINGS = (
     "film", "book", "song", "meal", "hotel", "garden", "shoe", "lamp", "chair", "coat", "city", "river",
@@ -91,7 +91,7 @@ def test_prompts_and_examples_are_measured_on_the_same_questions(model: LensMode
     expected = float((scores[0::2] - scores[1::2] - plain).mean())
     row = texts[(texts["method"] == names[0]) & (texts["metric"] == "effect")]
     assert row["value"].item() == pytest.approx(expected, abs=1e-5)
-    table = texts_table(found)
+    table = rivals_table(found)
     for name in names:
         e = texts[(texts["method"] == name) & (texts["metric"] == "effect")].iloc[0]
         assert f">{name}<" in table
