@@ -355,6 +355,18 @@ def concepts() -> None:
 
 
 @app.command()
+def tasks() -> None:
+    """List the built-in in-context tasks."""
+    from steerlens.concepts import load_task, task_summaries
+
+    rows = [
+        (s.name, str(s.pairs), " → ".join(load_task(s.name).pairs[0]), s.licence, s.description)
+        for s in task_summaries()
+    ]
+    _table("In-context tasks", ("name", "pairs", "such as", "licence", "what"), rows)
+
+
+@app.command()
 def maps(
     planted: Annotated[
         bool, typer.Option("--planted", help="Try them on planted geometry with known answers, instead of listing.")

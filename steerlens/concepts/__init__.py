@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from steerlens.concepts._builtin import ConceptSummary, concept_names, concept_summaries
 from steerlens.concepts._chat import PLAIN, ChatFormat
 from steerlens.concepts._dataset import ConceptDataset, Split
+from steerlens.concepts._in_context import FORMATS, PromptFormat, TaskPrompt, prompt_format, task_prompts
+from steerlens.concepts._in_context_task import InContextTask, TaskSplit
 from steerlens.concepts._instructions import Instructions, distractors, instructions
 from steerlens.concepts._load import load_concept
 from steerlens.concepts._open_ended import open_ended_items, read_open_ended, read_questions
@@ -27,23 +29,30 @@ from steerlens.concepts._shifts import (
     with_translation,
     with_user,
 )
+from steerlens.concepts._task_files import TaskSummary, load_task, task_names, task_summaries
 
 if TYPE_CHECKING:
     from steerlens.concepts._planted import Plant, PlantedRows, plant_names, planted
 
 __all__ = [
+    "FORMATS",
     "PLAIN",
     "ChatFormat",
     "ConceptDataset",
     "ConceptSummary",
     "ContrastivePair",
     "ContrastiveTexts",
+    "InContextTask",
     "Instructions",
     "Metadata",
     "Plant",
     "PlantedRows",
+    "PromptFormat",
     "Question",
     "Split",
+    "TaskPrompt",
+    "TaskSplit",
+    "TaskSummary",
     "concept_names",
     "concept_summaries",
     "distractors",
@@ -51,12 +60,17 @@ __all__ = [
     "in_chat",
     "instructions",
     "load_concept",
+    "load_task",
     "open_ended_items",
     "plant_names",
     "planted",
+    "prompt_format",
     "read_open_ended",
     "read_questions",
     "shifts",
+    "task_names",
+    "task_prompts",
+    "task_summaries",
     "with_context",
     "with_examples",
     "with_persona",

@@ -10,14 +10,16 @@ class ChatFormat:
     """The marks around the turns of a conversation.
 
     A text is ``before_system + system + after_system + user + after_user`` and then the reply, or without a system
-    message ``before_user + user + after_user``. `PLAIN` has no marks. `steerlens.evaluation.chat_format` reads the
-    marks from a model's own template.
+    message ``before_user + user + after_user``. ``next_user`` is what stands between a reply and the user's next text;
+    empty where it is not known. `PLAIN` has no marks. `steerlens.evaluation.chat_format` reads the marks from a model's
+    own template.
     """
 
     before_system: str
     after_system: str
     before_user: str
     after_user: str
+    next_user: str = ""
 
     def opening(self, system: str) -> str:
         """All that stands before the user's text; ``system`` may be empty."""

@@ -117,14 +117,7 @@ class ConceptDataset:
             OptionError: The fractions are not three positive numbers that sum to 1.
             ConceptError: There are fewer than three groups.
         """
-        _check_fractions(fractions)
-        groups = sorted(self.groups, key=lambda group: _rank(seed, group))
-        if len(groups) < len(fractions):
-            raise ConceptError(
-                f"{self.name!r} has {len(groups)} group(s). A split into fit, select and test needs at least "
-                "3, for a group is never divided. Add groups, or give related pairs finer groups."
-            )
-        part_of = dict(zip(groups, _parts(len(groups), fractions), strict=True))
+        part_of = parts_of(self.groups, seed=seed, fractions=fractions, name=self.name)
         parts = (
             replace(self, pairs=tuple(pair for pair in self.pairs if part_of[pair.group] == part)) for part in range(3)
         )
@@ -159,6 +152,23 @@ class Split(NamedTuple):
     fit: ConceptDataset
     select: ConceptDataset
     test: ConceptDataset
+
+
+def parts_of(groups: Sequence[str], *, seed: int, fractions: tuple[float, float, float], name: str) -> dict[str, int]:
+    """The part (0 to fit, 1 to select, 2 to test) of each group; see `ConceptDataset.split`.
+
+    Raises:
+        OptionError: The fractions are not three positive numbers that sum to 1.
+        ConceptError: There are fewer than three groups.
+    """
+    _check_fractions(fractions)
+    ordered = sorted(groups, key=lambda group: _rank(seed, group))
+    if len(ordered) < len(fractions):
+        raise ConceptError(
+            f"{name!r} has {len(ordered)} group(s). A split into fit, select and test needs at least "
+            "3, for a group is never divided. Add groups, or give related pairs finer groups."
+        )
+    return dict(zip(ordered, _parts(len(ordered), fractions), strict=True))
 
 
 def check_repeats(pairs: Sequence[ContrastivePair], where: Callable[[int], str]) -> None:

@@ -42,7 +42,7 @@ def load_concept(
     """
     if isinstance(source, str) and source in concept_names():
         return _load_builtin(source, name, {"format": format, "group_by": group_by})
-    if isinstance(source, str) and not _is_path(source):
+    if isinstance(source, str) and not is_path(source):
         raise UnknownNameError(
             "concept",
             source,
@@ -66,6 +66,7 @@ def _load_builtin(source: str, name: str | None, options: dict[str, str | None])
     return ConceptDataset(name or source, reading.pairs, summary.description, summary.source, summary.licence)
 
 
-def _is_path(source: str) -> bool:
+def is_path(source: str) -> bool:
+    """Whether a text means a file: by its suffix, a separator in it, or because there is one."""
     separators = {os.sep, os.altsep or os.sep, "/"}
     return source.lower().endswith(_SUFFIXES) or any(s in source for s in separators) or Path(source).exists()

@@ -68,7 +68,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
     Raises:
         ConceptError: The file is missing, not UTF-8, empty, or malformed.
     """
-    text = _decode(path)
+    text = read_text(path)
     start = text.lstrip()[:1]
     if not start:
         raise ConceptError(f"{path}: the file is empty. Expected at least one record. Check how it was written.")
@@ -85,7 +85,12 @@ def read_rows(path: Path) -> tuple[Row, ...]:
     return rows
 
 
-def _decode(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        ConceptError: The file is missing, cannot be read, or is not UTF-8.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:

@@ -4,13 +4,12 @@ Each function takes a data set and returns one with the same pairs in the same o
 same question. Metadata ``shift`` names what was done. Shifts compose; one with a chat format comes last.
 """
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from steerlens.concepts._chat import PLAIN, ChatFormat
 from steerlens.concepts._dataset import ConceptDataset
-from steerlens.concepts._instructions import Instructions, distractors, instructions
+from steerlens.concepts._instructions import Instructions, distractors, drawn_distractors, instructions
 from steerlens.concepts._pairs import ContrastivePair
 from steerlens.errors import ConceptError, OptionError
 
@@ -96,10 +95,7 @@ def with_context(dataset: ConceptDataset, n_sentences: int, *, seed: int, chat: 
     known = distractors()
     if not 1 <= n_sentences <= len(known):
         raise OptionError(f"A context has 1 to {len(known)} sentences, but got n_sentences={n_sentences}.")
-    drawn = {
-        group: " ".join(random.Random(f"{seed}:{group}").sample(known, len(known))[:n_sentences])
-        for group in dataset.groups
-    }
+    drawn = {group: drawn_distractors(n_sentences, seed=seed, group=group) for group in dataset.groups}
     return _rewritten(
         dataset, lambda pair: f"{drawn[pair.group]}\n{pair.prompt}", chat, shift=f"context: {n_sentences} sentences"
     )

@@ -94,6 +94,8 @@ from steerlens.evaluation._scores import (
 )
 from steerlens.evaluation._sensitivity import sensitivity
 from steerlens.evaluation._spurious import FactorShare, VarianceDecomposition, variance_decomposition
+from steerlens.evaluation._task_baselines import TASK_BASELINE_COLUMNS, TaskBaselines, task_baselines
+from steerlens.evaluation._task_scores import TASK_METRICS, TASK_SCORE_COLUMNS, TaskScores, score_tasks
 from steerlens.evaluation._tasks import evaluate_tasks, find_tasks, need_harness
 from steerlens.evaluation._text_baselines import TextBaseline, few_shot_baseline, prompt_baseline
 from steerlens.evaluation._text_quality import TextQuality, text_quality, text_quality_change
@@ -121,6 +123,9 @@ __all__ = [
     "PNES",
     "SLOPE_COLUMNS",
     "STRENGTHS",
+    "TASK_BASELINE_COLUMNS",
+    "TASK_METRICS",
+    "TASK_SCORE_COLUMNS",
     "TRANSFER_COLUMNS",
     "UNSTEERED",
     "AcrossConcepts",
@@ -177,6 +182,8 @@ __all__ = [
     "SlopeVariance",
     "SteeredLM",
     "SteeringCard",
+    "TaskBaselines",
+    "TaskScores",
     "TextBaseline",
     "TextQuality",
     "TextSet",
@@ -228,8 +235,10 @@ __all__ = [
     "score_continuations",
     "score_neutral",
     "score_questions",
+    "score_tasks",
     "sensitivity",
     "steerability",
+    "task_baselines",
     "text_quality",
     "text_quality_change",
     "transfer",

@@ -9,12 +9,11 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 from steerlens.errors import ArtefactError, EstimateError, OptionError
 from steerlens.evaluation._comparison import read_frame
 from steerlens.evaluation._judges import share
-from steerlens.numerics import Estimate, McNemar, bootstrap, cluster_mean, mcnemar
+from steerlens.numerics import Estimate, McNemar, bootstrap, cluster_change, mcnemar
 
 SCHEMA = "steerlens/capability/1"
 Array = npt.NDArray[np.float64]
@@ -208,28 +207,12 @@ def _score(items: pd.DataFrame, name: str, task: str, metric: str, seed: int) ->
         return lambda w: finish((w @ (weight * x)) / (w @ weight))
 
     if np.isin(before, (0, 1)).all() and np.isin(after, (0, 1)).all() and (weight == 1).all():
-        changed = _changed(before, after, docs, seed)
+        changed = cluster_change(before, after, docs, seed=seed)
         unsteered, steered = (share(int(x.sum()), len(x)) for x in (before, after))
         return CapabilityScore(name, task, metric, unsteered, steered, changed, mcnemar(before, after))
     unsteered, steered = (bootstrap(value(x), [docs], seed=seed) for x in (before, after))
     difference = bootstrap(lambda w: value(after)(w) - value(before)(w), [docs], seed=seed)
     return CapabilityScore(name, task, metric, unsteered, steered, difference, None)
-
-
-def _changed(before: Array, after: Array, docs: Sequence[Hashable], seed: int) -> Estimate:
-    """Paired difference of two shares.
-
-    Where every item changes alike, most often not at all, every resample gives the same number, and the bootstrap would
-    claim certainty. Then the interval is what the exact bound on the share of other items (0 of n seen) allows.
-    """
-    change = after - before
-    if len(docs) < MIN_ITEMS or len(set(change.tolist())) > 1:
-        return cluster_mean(change, docs, seed=seed)
-    others = float(stats.binomtest(0, len(docs)).proportion_ci(0.95, method="exact").high)
-    value = float(change[0])
-    reach = others if value == 0 else 2 * others
-    low, high = max(-1.0, value - reach), min(1.0, value + reach)
-    return Estimate(value, low, high, 0.95, len(docs), len(docs), "all items alike: exact bound on the share of others")
 
 
 def _row(s: CapabilityScore) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from steerlens.numerics._power import (
     minimal_detectable_effect,
     power_of,
 )
-from steerlens.numerics._proportions import McNemar, clustered_mcnemar, mcnemar, wilson
+from steerlens.numerics._proportions import McNemar, cluster_change, clustered_mcnemar, mcnemar, wilson
 from steerlens.numerics._psd import psd_power, transport_matrix
 from steerlens.numerics._rank_correlation import RankCorrelation, spearman
 from steerlens.numerics._resample import bootstrap, cluster_mean, cluster_share
@@ -43,6 +43,7 @@ __all__ = [
     "bodnar_intensity",
     "bootstrap",
     "check_shrinkage",
+    "cluster_change",
     "cluster_mean",
     "cluster_share",
     "clustered_mcnemar",

@@ -6,10 +6,12 @@ from typing import final
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from steerlens.errors import EstimateError, OptionError
 from steerlens.numerics._clusters import cluster_codes
 from steerlens.numerics._estimate import Estimate
+from steerlens.numerics._resample import cluster_mean
 from steerlens.numerics._sign_flip import flip_signs
 
 Bits = npt.NDArray[np.int64]
@@ -41,6 +43,37 @@ def wilson(successes: int, n: int, *, level: float = 0.95) -> Estimate:
     share = successes / n
     low, high = (float(end) for end in proportion_confint(successes, n, alpha=1 - level, method="wilson"))
     return Estimate(share, min(low, share), max(high, share), level, n, n, "Wilson")
+
+
+def cluster_change(
+    before: npt.ArrayLike, after: npt.ArrayLike, clusters: Sequence[Hashable], *, seed: int, level: float = 0.95
+) -> Estimate:
+    """Paired difference of two shares, after − before: `cluster_mean` of the changes.
+
+    Where every item changes alike, most often not at all, every resample gives the same number, and the bootstrap would
+    claim certainty. Then the interval is what the exact bound on the share of other items (no cluster's) allows.
+
+    Args:
+        before: Shape (n,), 0 or 1.
+        after: Shape (n,), 0 or 1, of the same items.
+        clusters: The cluster of each item.
+        seed: Of the resampling.
+        level: Coverage aimed at.
+
+    Raises:
+        OptionError: If the shapes differ, or something is neither 0 nor 1.
+        EstimateError: If there are fewer than five clusters.
+    """
+    b, a = _pairs(before, after)
+    change = (a - b).astype(np.float64)
+    found = cluster_mean(change, clusters, seed=seed, level=level)
+    if len(set(change.tolist())) > 1:
+        return found
+    others = float(stats.binomtest(0, found.n_clusters).proportion_ci(level, method="exact").high)
+    reach = others if found.value == 0 else 2 * others
+    low, high = max(-1.0, found.value - reach), min(1.0, found.value + reach)
+    method = "all items alike: exact bound on the share of others"
+    return Estimate(found.value, low, high, level, found.n, found.n_clusters, method)
 
 
 @final

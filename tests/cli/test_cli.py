@@ -58,13 +58,25 @@ def assert_refused(ran: Ran, message: str) -> None:
 def test_without_arguments_it_helps(run: Run):
     ran = run()
     assert ran.code == 0
-    for command in ("demo", "compare", "report", "models", "check", "concepts", "maps", "geometry", "evaluate", "card"):
+    for command in (
+        "demo",
+        "compare",
+        "report",
+        "models",
+        "check",
+        "concepts",
+        "tasks",
+        "maps",
+        "geometry",
+        "evaluate",
+        "card",
+    ):
         assert command in ran.out
 
 
 @pytest.mark.parametrize(
     ("command", "expected"),
-    [("models", "smollm2-135m"), ("concepts", "sentiment"), ("maps", "GaussianTransport")],
+    [("models", "smollm2-135m"), ("concepts", "sentiment"), ("tasks", "hot → cold"), ("maps", "GaussianTransport")],
 )
 def test_lists_name_what_there_is(run: Run, command: str, expected: str):
     ran = run(command)

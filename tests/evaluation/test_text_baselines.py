@@ -1,13 +1,22 @@
 """Baselines by text: effects and costs against log-softmax of whole texts; nothing in front costs nothing."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from steerlens.activations import Site
-from steerlens.concepts import PLAIN, ChatFormat, ConceptDataset, ContrastivePair
+from steerlens.concepts import (
+    FORMATS,
+    PLAIN,
+    ChatFormat,
+    ConceptDataset,
+    ContrastivePair,
+    InContextTask,
+    task_prompts,
+)
 from steerlens.errors import ModelError, OptionError
 from steerlens.evaluation import (
     UNSTEERED,
@@ -194,6 +203,22 @@ def test_the_chat_format_is_the_template_s(chatty: LensModel, monkeypatch: pytes
         assert found.opening(system) + "Hi there" + found.after_user == expected
     monkeypatch.setattr(chatty.tokenizer, "chat_template", WITHOUT_SYSTEM)
     assert chat_format(chatty).opening("Be brief.") == "<user>Be brief.\n\n"
+
+
+def test_examples_in_turns_are_the_template_s_own_conversation(chatty: LensModel, monkeypatch: pytest.MonkeyPatch):
+    task = InContextTask("t", (("hot", "cold"), ("up", "down"), ("in", "out")), instruction="Be brief.")
+    form = replace(FORMATS["words"], opening="{instruction}").in_chat(chat_format(chatty))
+    (p,) = task_prompts(task, task[:1], format=form, n_shots=2, seed=0)
+    shown = [turn for a, b in p.demonstrations for turn in (("user", a), ("assistant", b))]
+    expected = chatty.tokenizer.apply_chat_template(
+        [{"role": r, "content": c} for r, c in (("system", "Be brief."), *shown, ("user", "hot"))],
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    assert (p.prompt, p.answer) == (expected, "cold")
+    once = "{% if messages | length > 2 %}{{ raise_exception('one turn') }}{% endif %}" + WITH_SYSTEM
+    monkeypatch.setattr(chatty.tokenizer, "chat_template", once)
+    assert chat_format(chatty).next_user == ""
 
 
 def test_a_model_without_a_template_is_no_chat_model():

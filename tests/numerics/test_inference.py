@@ -8,6 +8,7 @@ from statsmodels.stats.multitest import multipletests
 from steerlens.errors import EstimateError, OptionError
 from steerlens.numerics import (
     benjamini_hochberg,
+    cluster_change,
     cluster_mean,
     clustered_mcnemar,
     effect_size,
@@ -200,6 +201,24 @@ def test_a_mean_at_the_margin_is_called_equivalent_at_most_at_the_level():
 def test_a_margin_is_positive(margin: float):
     with pytest.raises(OptionError, match="positive and finite"):
         equivalence(np.arange(6.0), range(6), margin=margin)
+
+
+def test_a_paired_change_of_shares_is_the_mean_of_its_changes():
+    before, after = np.array([0, 1, 1, 0, 0, 1, 0, 0]), np.array([1, 1, 0, 0, 1, 1, 1, 0])
+    groups = [0, 0, 1, 2, 3, 4, 5, 6]
+    assert cluster_change(before, after, groups, seed=0) == cluster_mean(after - before, groups, seed=0)
+    assert cluster_change(before, after, groups, seed=0).value == 2 / 8
+
+
+@pytest.mark.parametrize(("before", "after", "value"), [(0, 0, 0), (1, 1, 0), (0, 1, 1), (1, 0, -1)])
+def test_a_change_that_all_items_share_is_known_up_to_the_share_of_others(before: int, after: int, value: int):
+    """Of k clusters none is another: the exact 95 % bound on the share of others is 1 − 0.025^(1/k)."""
+    n, k = 24, 12
+    found = cluster_change([before] * n, [after] * n, [i % k for i in range(n)], seed=0)
+    others = 1 - 0.025 ** (1 / k)
+    low, high = {0: (-others, others), 1: (1 - 2 * others, 1), -1: (-1, 2 * others - 1)}[value]
+    assert (found.value, found.low, found.high) == pytest.approx((value, low, high))
+    assert (found.n, found.n_clusters) == (n, k)
 
 
 def test_mcnemar_tosses_a_coin_for_each_change():
