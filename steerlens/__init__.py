@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ContrastiveActivations,
         FromIndex,
         LastToken,
+        PromptEnd,
         PromptTokens,
         Site,
         SpanTokens,
@@ -48,8 +49,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "activations": (
-        "AllTokens", "AnswerToken", "ContrastiveActivations", "FromIndex", "LastToken", "PromptTokens", "Site",
-        "SpanTokens", "TokenSelector", "extract", "extract_moments",
+        "AllTokens", "AnswerToken", "ContrastiveActivations", "FromIndex", "LastToken", "PromptEnd", "PromptTokens",
+        "Site", "SpanTokens", "TokenSelector", "extract", "extract_moments",
     ),
     "concepts": ("ConceptDataset", "ContrastivePair", "load_concept"),
     "evaluation": (
@@ -78,6 +79,7 @@ __all__ = [
     "Intervention",
     "LastToken",
     "LensModel",
+    "PromptEnd",
     "PromptTokens",
     "Site",
     "SpanTokens",

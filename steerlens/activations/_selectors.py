@@ -70,6 +70,17 @@ class PromptTokens(TokenSelector):
 
 @final
 @dataclass(frozen=True)
+class PromptEnd(TokenSelector):
+    """The last token of the prompt, and none that follow it: where the first token of an answer is predicted."""
+
+    def read(self, index: Int[Tensor, "batch token"], n_prompt: Int[Tensor, " batch"]) -> Bool[Tensor, "batch token"]:
+        return (index >= 0) & (index == n_prompt[:, None] - 1)
+
+    write = read
+
+
+@final
+@dataclass(frozen=True)
 class AnswerToken(TokenSelector):
     """Read: the first token of the continuation. Steer: the continuation, and nothing of the prompt.
 

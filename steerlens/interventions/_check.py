@@ -15,6 +15,7 @@ from steerlens.activations import (
     AnswerToken,
     FromIndex,
     LastToken,
+    PromptEnd,
     PromptTokens,
     Site,
     SpanTokens,
@@ -34,7 +35,7 @@ ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.15}
 NOISE_FACTOR = 4.0
 """Times that noise between batches, which is itself an extreme of few, may be exceeded elsewhere."""
 SELECTORS: tuple[TokenSelector, ...] = (
-    LastToken(), AllTokens(), PromptTokens(), AnswerToken(), FromIndex(2), SpanTokens(1, 3)
+    LastToken(), AllTokens(), PromptTokens(), PromptEnd(), AnswerToken(), FromIndex(2), SpanTokens(1, 3)
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from steerlens.activations import (
     AnswerToken,
     FromIndex,
     LastToken,
+    PromptEnd,
     PromptTokens,
     Site,
     SpanTokens,
@@ -19,7 +20,7 @@ from steerlens.maps import load_map, read_manifest
 from steerlens.models import LensModel
 
 _SELECTORS: dict[str, type[TokenSelector]] = {
-    c.__name__: c for c in (AllTokens, AnswerToken, FromIndex, LastToken, PromptTokens, SpanTokens)
+    c.__name__: c for c in (AllTokens, AnswerToken, FromIndex, LastToken, PromptEnd, PromptTokens, SpanTokens)
 }
 
 

@@ -34,6 +34,7 @@ from steerlens.maps._catalogue import LADDER, METHODS, method_by_name, method_na
 from steerlens.maps._classifier import ClassifierGradient, GradientMap
 from steerlens.maps._compose import InSequence, InSubspace, SequenceMap, SubspaceMap, TwoWayMap
 from steerlens.maps._conceptor import Conceptor, ConceptorSteering
+from steerlens.maps._constant import ConstantMap
 from steerlens.maps._diagonal import DiagonalMap, DiagonalTransport, LinearAcT
 from steerlens.maps._directions import (
     DirectionEstimator,
@@ -87,6 +88,7 @@ __all__ = [
     "ConceptSetPoint",
     "Conceptor",
     "ConceptorSteering",
+    "ConstantMap",
     "DiagonalMap",
     "DiagonalTransport",
     "DirectionEstimator",

@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from steerlens.activations import AllTokens, AnswerToken, FromIndex, LastToken, PromptTokens, Site, SpanTokens
+from steerlens.activations import (
+    AllTokens,
+    AnswerToken,
+    FromIndex,
+    LastToken,
+    PromptEnd,
+    PromptTokens,
+    Site,
+    SpanTokens,
+)
 from steerlens.errors import OptionError, SiteError
 
 # Five real tokens, the first three of them prompt; two columns of padding.
@@ -15,6 +24,7 @@ CASES = [
     (LastToken(), [4], [2, 3, 4]),
     (AllTokens(), [1, 2, 3, 4], [1, 2, 3, 4]),
     (PromptTokens(), [1, 2], [1, 2]),
+    (PromptEnd(), [2], [2]),
     (AnswerToken(), [3], [3, 4]),
     (FromIndex(0), [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]),
     (FromIndex(3), [3, 4], [3, 4]),
@@ -34,6 +44,7 @@ def test_one_new_token_behind_a_cache_is_judged_by_its_absolute_position():
     assert LastToken().write(fresh, N_PROMPT).all()
     assert AnswerToken().write(fresh, N_PROMPT).all()
     assert not PromptTokens().write(fresh, N_PROMPT).any()
+    assert not PromptEnd().write(fresh, N_PROMPT).any()
     assert not FromIndex(4).write(fresh, N_PROMPT).any()
 
 

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from steerlens.activations import AllTokens, AnswerToken, FromIndex, LastToken, PromptTokens, Site, SpanTokens
+from steerlens.activations import (
+    AllTokens,
+    AnswerToken,
+    FromIndex,
+    LastToken,
+    PromptEnd,
+    PromptTokens,
+    Site,
+    SpanTokens,
+)
 from steerlens.errors import ArtefactError, SiteError
 from steerlens.interventions import generate, load_intervention
 from steerlens.maps import random_direction, save_map
@@ -22,7 +31,7 @@ def saved(model: LensModel, folder: Path, **facts: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "tokens", [LastToken(), AllTokens(), PromptTokens(), AnswerToken(), FromIndex(3), SpanTokens(1, 4)]
+    "tokens", [LastToken(), AllTokens(), PromptTokens(), PromptEnd(), AnswerToken(), FromIndex(3), SpanTokens(1, 4)]
 )
 def test_a_map_comes_back_at_its_site(model: LensModel, tmp_path: Path, tokens):
     site = Site.resid_post(2, tokens)

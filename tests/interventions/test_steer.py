@@ -15,6 +15,7 @@ from steerlens.activations import (
     AnswerToken,
     FromIndex,
     LastToken,
+    PromptEnd,
     PromptTokens,
     Site,
     SpanTokens,
@@ -26,7 +27,7 @@ from steerlens.models import LensModel, TokenBatch, tiny_model
 from steerlens.testing import gaussian_samples
 
 FAMILIES = ("gpt2", "llama", "gemma3", "qwen2")
-SELECTORS = (LastToken(), AllTokens(), PromptTokens(), AnswerToken(), FromIndex(2), SpanTokens(1, 3))
+SELECTORS = (LastToken(), AllTokens(), PromptTokens(), PromptEnd(), AnswerToken(), FromIndex(2), SpanTokens(1, 3))
 TEXTS = ("The film was", "A considerably longer text about nothing in particular", "Two dogs")
 EXACT = {"rtol": 0, "atol": 1e-9}
 
@@ -104,6 +105,7 @@ def test_selectors_steer_prompt_generated_or_both(model: LensModel):
     # At the last block a change shows at its own token and nowhere else.
     n = tokens.ids.shape[1]
     assert changed(PromptTokens()) == [1 <= i < n_prompt for i in range(n)]
+    assert changed(PromptEnd()) == [i == n_prompt - 1 for i in range(n)]
     assert changed(AnswerToken()) == [i >= n_prompt for i in range(n)]
     assert changed(AllTokens()) == [i >= 1 for i in range(n)]
     assert changed(LastToken()) == [i >= n_prompt - 1 for i in range(n)]
