@@ -31,6 +31,7 @@ from steerlens.evaluation._card import (
 )
 from steerlens.evaluation._card_measure import CardPlan, card, card_and_map
 from steerlens.evaluation._chat import chat_format
+from steerlens.evaluation._choice_readers import capability_questions, read_factor, read_truthfulqa
 from steerlens.evaluation._compare import (
     KL_BUDGET,
     STRENGTHS,
@@ -41,6 +42,8 @@ from steerlens.evaluation._compare import (
     run_comparison,
 )
 from steerlens.evaluation._comparison import Comparison, Generation, Provenance
+from steerlens.evaluation._dola_choice import DOLA_CHOICE_COLUMNS, DoLaChoice, dola_multiple_choice
+from steerlens.evaluation._dola_scores import EXCLUDED, LAYER_CHOICE_COLUMNS, DoLaScores, score_dola
 from steerlens.evaluation._entanglement import ENTANGLEMENT_COLUMNS, OFF_TARGET_COLUMNS, Entanglement, entanglement
 from steerlens.evaluation._equal_budget import (
     CalibratedStrength,
@@ -55,6 +58,7 @@ from steerlens.evaluation._geometry_reading import LayerReading
 from steerlens.evaluation._judges import leace_then_mlp
 from steerlens.evaluation._measure import Arm, Measured, measure
 from steerlens.evaluation._mini import MINI, CapabilityItem, capability_items, mini_capability
+from steerlens.evaluation._multiple_choice import ChoiceQuestion, ChoiceScores, choice_scores
 from steerlens.evaluation._neutral import neutral_texts
 from steerlens.evaluation._next_layer import NextLayerConsistency, next_layer_consistency
 from steerlens.evaluation._open_ended import (
@@ -100,6 +104,7 @@ from steerlens.evaluation._tasks import evaluate_tasks, find_tasks, need_harness
 from steerlens.evaluation._text_baselines import TextBaseline, few_shot_baseline, prompt_baseline
 from steerlens.evaluation._text_quality import TextQuality, text_quality, text_quality_change
 from steerlens.evaluation._texts import TextSet, read_texts
+from steerlens.evaluation._trajectories import TRAJECTORY_COLUMNS, TokenTrajectories, token_trajectories
 from steerlens.evaluation._transfer import TRANSFER_COLUMNS, Transfer, transfer
 
 if TYPE_CHECKING:
@@ -110,10 +115,13 @@ __all__ = [
     "CAPABILITY_COLUMNS",
     "CAPABILITY_ITEM_COLUMNS",
     "CARD_SCHEMA",
+    "DOLA_CHOICE_COLUMNS",
     "ENTANGLEMENT_COLUMNS",
+    "EXCLUDED",
     "GEOMETRY_COLUMNS",
     "JUDGE_COLUMNS",
     "KL_BUDGET",
+    "LAYER_CHOICE_COLUMNS",
     "MINI",
     "OFF_TARGET_COLUMNS",
     "OOD_COLUMNS",
@@ -126,6 +134,7 @@ __all__ = [
     "TASK_BASELINE_COLUMNS",
     "TASK_METRICS",
     "TASK_SCORE_COLUMNS",
+    "TRAJECTORY_COLUMNS",
     "TRANSFER_COLUMNS",
     "UNSTEERED",
     "AcrossConcepts",
@@ -148,10 +157,14 @@ __all__ = [
     "CardRandom",
     "CardReliability",
     "CardShift",
+    "ChoiceQuestion",
+    "ChoiceScores",
     "Comparison",
     "ComparisonPlan",
     "ContinuationScores",
     "DisplacementBudget",
+    "DoLaChoice",
+    "DoLaScores",
     "DoseCurve",
     "Entanglement",
     "FactorShare",
@@ -187,6 +200,7 @@ __all__ = [
     "TextBaseline",
     "TextQuality",
     "TextSet",
+    "TokenTrajectories",
     "Transfer",
     "VarianceDecomposition",
     "across",
@@ -195,14 +209,17 @@ __all__ = [
     "area_under_frontier",
     "calibrate_strength",
     "capability_items",
+    "capability_questions",
     "capability_report",
     "card",
     "card_and_map",
     "chat_format",
+    "choice_scores",
     "clustered_spearman",
     "compare",
     "compare_concepts",
     "contrast",
+    "dola_multiple_choice",
     "entanglement",
     "evaluate_tasks",
     "few_shot_baseline",
@@ -229,10 +246,13 @@ __all__ = [
     "prompt_baseline",
     "propensity_report",
     "read_caa_results",
+    "read_factor",
     "read_texts",
+    "read_truthfulqa",
     "relative_steerability",
     "run_comparison",
     "score_continuations",
+    "score_dola",
     "score_neutral",
     "score_questions",
     "score_tasks",
@@ -241,6 +261,7 @@ __all__ = [
     "task_baselines",
     "text_quality",
     "text_quality_change",
+    "token_trajectories",
     "transfer",
     "variance_decomposition",
 ]

@@ -65,6 +65,6 @@ def score_trees(
     return TreeScores(log_prob, misses == 0)
 
 
-def at_least_single(logits: Float[Tensor, "batch kept vocab"]) -> Float[Tensor, "batch kept vocab"]:
+def at_least_single(logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch vocab"]:
     """Float32 or wider: a log-sum-exp over a vocabulary in half precision is off by tenths of a nat."""
     return logits if logits.dtype == torch.float64 else logits.float()

@@ -4,6 +4,8 @@ from steerlens.interventions._answer_search import AnswerSearch, Candidate, sear
 from steerlens.interventions._answers import AnswerScores, answer_scores, answered_right
 from steerlens.interventions._catalogue import OUTPUT_METHODS, all_summaries, find_method
 from steerlens.interventions._check import Invariant, ModelReport, check_model, probe_interventions
+from steerlens.interventions._dola import DoLa, LayerBucket, candidate_layers
+from steerlens.interventions._dola_generate import DoLaTexts, generate_dola
 from steerlens.interventions._edits import Intervention, grid
 from steerlens.interventions._function_vectors import (
     FunctionVector,
@@ -32,11 +34,14 @@ __all__ = [
     "AnswerScores",
     "AnswerSearch",
     "Candidate",
+    "DoLa",
+    "DoLaTexts",
     "FunctionVector",
     "HeadEffects",
     "InContextVectors",
     "Intervention",
     "Invariant",
+    "LayerBucket",
     "LoraFinetune",
     "LoraWeights",
     "LowRankEdit",
@@ -51,12 +56,14 @@ __all__ = [
     "all_summaries",
     "answer_scores",
     "answered_right",
+    "candidate_layers",
     "check_model",
     "find_method",
     "fit_in_order",
     "function_vector",
     "function_vector_search",
     "generate",
+    "generate_dola",
     "grid",
     "head_effects",
     "head_vectors",

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from steerlens.models._columns import columns_that_fit, is_out_of_memory
     from steerlens.models._describe import ModelDescription, describe
     from steerlens.models._frames import FrameWatch, TokenFrame
+    from steerlens.models._generate import Rescore
     from steerlens.models._lens_model import LensModel
     from steerlens.models._passes import Layout, UnsteeredTrees, resume_trees, run_trees, tree_obstacle
     from steerlens.models._planted_tasks import PlantedContrast, PlantedExample, PlantedTask, planted_task
-    from steerlens.models._readout import Readout, lens_logits, logit_lens
+    from steerlens.models._readout import LensNorm, Readout, check_readout, lens_logits, logit_lens, stream_logits
     from steerlens.models._sources import load_model
     from steerlens.models._tiny import random_model, tiny_config, tiny_model, tiny_tokenizer
     from steerlens.models._tokens import PaddingSide, TokenBatch
@@ -31,10 +32,11 @@ _HOME = {
     "_columns": ("columns_that_fit", "is_out_of_memory"),
     "_describe": ("ModelDescription", "describe"),
     "_frames": ("FrameWatch", "TokenFrame"),
+    "_generate": ("Rescore",),
     "_lens_model": ("LensModel",),
     "_passes": ("Layout", "UnsteeredTrees", "resume_trees", "run_trees", "tree_obstacle"),
     "_planted_tasks": ("PlantedContrast", "PlantedExample", "PlantedTask", "planted_task"),
-    "_readout": ("Readout", "lens_logits", "logit_lens"),
+    "_readout": ("LensNorm", "Readout", "check_readout", "lens_logits", "logit_lens", "stream_logits"),
     "_sources": ("load_model",),
     "_tiny": ("random_model", "tiny_config", "tiny_model", "tiny_tokenizer"),
     "_twin": ("random_twin",),
@@ -49,12 +51,14 @@ __all__ = [
     "FrameWatch",
     "Layout",
     "LensModel",
+    "LensNorm",
     "ModelDescription",
     "PaddingSide",
     "PlantedContrast",
     "PlantedExample",
     "PlantedTask",
     "Readout",
+    "Rescore",
     "TokenBatch",
     "TokenFrame",
     "TokenTree",
@@ -62,6 +66,7 @@ __all__ = [
     "TreeTargets",
     "UnsteeredTrees",
     "cache_home",
+    "check_readout",
     "columns_that_fit",
     "describe",
     "is_out_of_memory",
@@ -76,6 +81,7 @@ __all__ = [
     "random_twin",
     "resume_trees",
     "run_trees",
+    "stream_logits",
     "tiny_config",
     "tiny_model",
     "tiny_tokenizer",

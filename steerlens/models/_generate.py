@@ -9,11 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steerlens.errors import OptionError
 from steerlens.models._tokens import TokenBatch
+
+Rescore = Callable[[Float[Tensor, "batch vocab"], TokenBatch, Bool[Tensor, " batch"]], Float[Tensor, "batch vocab"]]
+"""Turns the logits of the next token into what it is chosen from; sees the rows so far, and which of them go on."""
 
 
 @final
@@ -61,6 +64,7 @@ def decode(
     stop_ids: frozenset[int],
     use_cache: bool,
     finished: Callable[[Sequence[int]], bool],
+    rescore: Rescore | None = None,
 ) -> list[list[int]]:
     """Continue every row of a left-padded batch.
 
@@ -72,6 +76,7 @@ def decode(
         stop_ids: Tokens that end a row; the ending token is not returned.
         use_cache: Reuse keys and values; without, every step runs the whole rows.
         finished: Whether a row with these new ids has ended; its last token is returned.
+        rescore: Changes the logits before a token is chosen.
 
     Returns:
         The new ids of each row, up to its end.
@@ -83,6 +88,9 @@ def decode(
     fresh = ids
     for _ in range(max_new_tokens):
         logits, past = step(fresh, mask, past)
+        if rescore is not None:
+            going_on = torch.tensor(open_rows, device=logits.device)
+            logits = rescore(logits, TokenBatch(ids, mask, prompt.n_prompt), going_on)
         chosen = sampler(logits)
         for i, token in enumerate(chosen.tolist()):
             open_rows[i] = open_rows[i] and token not in stop_ids

@@ -333,6 +333,7 @@ class LensModel:
         use_cache: bool = True,
         draws: Sequence[int] | None = None,
         stop: Sequence[str] = (),
+        rescore: _generate.Rescore | None = None,
     ) -> str | list[str]:
         """Continue texts; hooks that are on the model act on every token.
 
@@ -344,6 +345,7 @@ class LensModel:
             use_cache: Keep keys and values between tokens; off gives the same text, slowly.
             draws: Numbers that stand for the rows' own; rows of one number draw alike.
             stop: A continuation ends before the first of these strings that it would contain.
+            rescore: Changes the logits of the next token before it is chosen: `rescore(logits, rows, going_on)`.
 
         Returns:
             Prompt and continuation, without special tokens; a string for a string, else a list.
@@ -372,6 +374,7 @@ class LensModel:
                 stop_ids=self.stop_ids,
                 use_cache=use_cache,
                 finished=functools.partial(self._contains, stop) if stop else _never,
+                rescore=rescore,
             )
         new = [self._continuation(row, ids) for row, ids in zip(batch.rows(), added, strict=True)]
         out = [t + _generate.until(n, stop) for t, n in zip(texts, new, strict=True)]

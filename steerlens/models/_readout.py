@@ -1,13 +1,17 @@
 """The logit lens: what the final norm and the unembedding make of a vector of the residual stream."""
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from steerlens.errors import ModelError
 from steerlens.models._lens_model import LensModel
+
+LensNorm = Literal["final", "none"]
+"""What the logit lens does before unembedding: apply the model's final norm, or nothing."""
 
 
 @final
@@ -55,6 +59,45 @@ def logit_lens(
     ranks = found.target_ranks
     assert ranks is not None  # given, as targets are
     return Readout(found.values.reshape(shape).double().cpu(), ranks.reshape(shape).cpu())
+
+
+@torch.no_grad()
+def stream_logits(
+    model: LensModel, vectors: Float[Tensor, "n d_model"], *, norm: LensNorm = "final"
+) -> Float[Tensor, "n vocab"]:
+    """Logits of all tokens by the logit lens, in the model's dtype and on its device; without gradients.
+
+    Unlike `logit_lens` it may be called while the model runs. `check_readout` says whether it means anything.
+
+    Args:
+        model: Whose final norm and unembedding.
+        vectors: Of the residual stream.
+        norm: "none" unembeds the vectors as they are; no model predicts like that, but published code reads early
+            layers so.
+
+    References:
+        nostalgebraist2020.
+    """
+    bridge: Any = model.bridge
+    x = vectors.to(model.device, model.dtype)
+    if norm == "final":
+        x = bridge.ln_final(x[None])[0]
+    logits: Tensor = bridge.adapter.apply_output_logits_transform(x @ bridge.W_U + bridge.b_U)
+    return logits
+
+
+def check_readout(model: LensModel) -> None:
+    """Refuse a model whose logits are not made by its final norm and unembedding alone.
+
+    Raises:
+        ModelError: They are not, so that no layer can be read as the last one is.
+    """
+    from transformer_lens.tools.analysis import logit_readout
+
+    try:
+        logit_readout(model.bridge, torch.zeros(1, model.d_model, device=model.device, dtype=model.dtype))
+    except (ValueError, NotImplementedError) as error:
+        raise ModelError(f"Early layers of {model.name!r} cannot be read by the logit lens: {error}") from error
 
 
 def lens_logits(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from steerlens.errors import ModelError, OptionError
-from steerlens.models import LensModel, tiny_model
+from steerlens.models import LensModel, TokenBatch, tiny_model
 from steerlens.models._generate import RowSampler
 from steerlens.models._tiny import FAMILIES
 
@@ -118,3 +118,21 @@ def test_the_demo_model_knows_the_capital_of_france() -> None:
 
     model = load_model("smollm2-135m-instruct")
     assert model.generate("The capital of France is", max_new_tokens=2).startswith("The capital of France is Paris")
+
+
+def test_rescoring_sees_the_rows_so_far_and_which_go_on() -> None:
+    """Row 0 is made to end at once, row 1 to write one token again and again."""
+    model = tiny_model("llama")
+    eos, seen = model.tokenizer.eos_token_id, []
+
+    def rescore(logits: torch.Tensor, rows: TokenBatch, going_on: torch.Tensor) -> torch.Tensor:
+        seen.append((rows.rows(), going_on.tolist()))
+        out = torch.zeros_like(logits)
+        out[0, eos], out[1, 40] = 1.0, 1.0
+        return out
+
+    texts = model.generate(["a", "a film"], max_new_tokens=3, rescore=rescore)
+    assert texts == ["a", "a film" + model.tokenizer.decode([40, 40, 40])]
+    assert [going_on for _, going_on in seen] == [[True, True], [False, True], [False, True]]
+    assert seen[0][0] == model.encode_all(["a", "a film"])
+    assert seen[2][0][1] == [*model.encode("a film"), 40, 40]

@@ -6,7 +6,8 @@ from torch.testing import assert_close
 
 from steerlens.activations import Site, extract
 from steerlens.concepts import load_concept
-from steerlens.models import LensModel, lens_logits, load_model, logit_lens
+from steerlens.errors import ModelError
+from steerlens.models import LensModel, check_readout, lens_logits, load_model, logit_lens, stream_logits, tiny_model
 
 
 @pytest.fixture(scope="module", params=["tiny-gpt2", "tiny-llama"])
@@ -47,3 +48,20 @@ def test_logits_of_some_tokens_are_those_of_all_and_have_gradients(model: LensMo
     assert_close((some - some[:, :1]).double(), given - given[:, :1], atol=1e-4, rtol=0)
     some.sum().backward()
     assert x.grad.norm() > 0
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma3", "qwen2"])
+def test_the_stream_that_leaves_the_last_block_reads_as_the_model_s_logits(family: str):
+    model = tiny_model(family, dtype="float64")
+    tokens, seen = model.to_tokens("The film was"), []
+    model.read(tokens, [f"blocks.{model.n_layers - 1}.hook_resid_post"], lambda name, x: seen.append(x[0].clone()))
+    assert_close(stream_logits(model, seen[0]), model.logits(tokens)[0], rtol=1e-10, atol=1e-10)
+    assert float((stream_logits(model, seen[0], norm="none") - model.logits(tokens)[0]).abs().max()) > 0.1
+
+
+def test_a_model_that_reads_out_in_another_way_is_refused(monkeypatch: pytest.MonkeyPatch):
+    model = tiny_model("gpt2")
+    check_readout(model)
+    monkeypatch.setattr(type(model.bridge.blocks[0]), "hook_out_is_single_residual_stream", False)
+    with pytest.raises(ModelError, match="cannot be read by the logit lens"):
+        check_readout(model)
