@@ -79,7 +79,8 @@ def _lines(description: str, total: int) -> Iterator[Advance]:
         done += steps
         if time.monotonic() - last > 20:
             last = time.monotonic()
-            say(f"{done} of {total}, {last - start:.0f} s")
+            left = (last - start) * (total - done) / done
+            say(f"{done} of {total}, {last - start:.0f} s, about {left:.0f} s left")
 
     say(f"{total} steps")
     yield advance

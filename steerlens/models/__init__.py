@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from steerlens.models._frames import FrameWatch, TokenFrame
     from steerlens.models._generate import Rescore
     from steerlens.models._lens_model import LensModel
+    from steerlens.models._memory import free_bytes
     from steerlens.models._passes import Layout, UnsteeredTrees, resume_trees, run_trees, tree_obstacle
     from steerlens.models._planted_tasks import PlantedContrast, PlantedExample, PlantedTask, planted_task
     from steerlens.models._readout import LensNorm, Readout, check_readout, lens_logits, logit_lens, stream_logits
-    from steerlens.models._sources import load_model
+    from steerlens.models._sources import load_model, model_revision
     from steerlens.models._tiny import random_model, tiny_config, tiny_model, tiny_tokenizer
     from steerlens.models._tokens import PaddingSide, TokenBatch
     from steerlens.models._trees import TokenTree, TreeBatch, TreeTargets
@@ -34,10 +35,13 @@ _HOME = {
     "_frames": ("FrameWatch", "TokenFrame"),
     "_generate": ("Rescore",),
     "_lens_model": ("LensModel",),
+    "_memory": ("free_bytes",),
     "_passes": ("Layout", "UnsteeredTrees", "resume_trees", "run_trees", "tree_obstacle"),
     "_planted_tasks": ("PlantedContrast", "PlantedExample", "PlantedTask", "planted_task"),
     "_readout": ("LensNorm", "Readout", "check_readout", "lens_logits", "logit_lens", "stream_logits"),
     "_sources": ("load_model",),
+    "_readout": ("Readout", "lens_logits", "logit_lens"),
+    "_sources": ("load_model", "model_revision"),
     "_tiny": ("random_model", "tiny_config", "tiny_model", "tiny_tokenizer"),
     "_twin": ("random_twin",),
     "_tokens": ("PaddingSide", "TokenBatch"),
@@ -69,11 +73,13 @@ __all__ = [
     "check_readout",
     "columns_that_fit",
     "describe",
+    "free_bytes",
     "is_out_of_memory",
     "lens_logits",
     "load_model",
     "logit_lens",
     "model_catalogue",
+    "model_revision",
     "moved_weights",
     "plain_copy",
     "planted_task",

@@ -62,7 +62,7 @@ def read_folder(folder: Path, *, dtype: torch.dtype, tokenizer: PreTrainedTokeni
     with quiet(), as_model_error(f"the folder {str(folder)!r}", "Are its files complete?"):
         model = _read_model(str(folder), dtype=dtype, **local)
         words = tokenizer or _read_tokenizer(str(folder), **local)
-    return Weights(model, words, f"folder:{_folder_identity(folder)}")
+    return Weights(model, words, f"folder:{folder_identity(folder)}")
 
 
 def read_gguf(path: Path, *, dtype: torch.dtype, tokenizer: PreTrainedTokenizerBase | None) -> Weights:
@@ -143,6 +143,14 @@ def hub_reachable() -> bool:
     return True
 
 
+def cached_commit(name: str, revision: str) -> str | None:
+    """The commit that the local cache has of a hub model; None if it has none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
 def _read_model(source: str, *, dtype: torch.dtype, **where: Any) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
@@ -186,7 +194,7 @@ def _hub_advice(where: dict[str, Any]) -> str:
     return f"{offline}{gated}{OFFLINE_WAYS}"
 
 
-def _folder_identity(folder: Path) -> str:
+def folder_identity(folder: Path) -> str:
     """Hash of the names, sizes and times of the files and of the configuration."""
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for path in sorted(p for p in folder.iterdir() if p.is_file()):

@@ -13,8 +13,24 @@ from steerlens.errors import ModelError, OptionError, UnknownNameError
 from steerlens.models import _demo, _planted, _tiny
 from steerlens.models._host import PreTrainedModel, PreTrainedTokenizerBase
 from steerlens.models._lens_model import LensModel
-from steerlens.models._names import DEMO_NAME, OWN_NAMES, PLANTED_NAMES, hub_name, looks_like_path, suggestions
-from steerlens.models._read import Weights, read_folder, read_gguf, read_hub
+from steerlens.models._names import (
+    DEMO_NAME,
+    OWN_NAMES,
+    PLANTED_NAMES,
+    TINY_NAMES,
+    hub_name,
+    looks_like_path,
+    suggestions,
+)
+from steerlens.models._read import (
+    Weights,
+    cached_commit,
+    folder_identity,
+    hub_reachable,
+    read_folder,
+    read_gguf,
+    read_hub,
+)
 from steerlens.models._wrap import resolve_device, resolve_dtype, wrap
 
 
@@ -71,6 +87,30 @@ def load_model(
             hint="Give one of these names, a hub name (org/name), a folder, a .gguf file or a live model.",
         )
     return request.wrap(read_hub(hub, revision=revision, dtype=request.precision, tokenizer=tokenizer), name=hub)
+
+
+def model_revision(source: str | Path, *, revision: str | None = None) -> str | None:
+    """What `LensModel.revision` will say, where that can be known without loading the model; else None.
+
+    Known of the demo model, tiny models, folders, and hub models in the local cache when the hub cannot be reached.
+
+    Args:
+        source: Anything `load_model` takes except a live model.
+        revision: As given to `load_model`.
+    """
+    name = str(source)
+    if name == DEMO_NAME:
+        return _demo.REVISION
+    if name in TINY_NAMES:
+        return _tiny.identity(name.removeprefix("tiny-"), 0)
+    if name in PLANTED_NAMES:
+        return None
+    path = Path(name).expanduser()
+    if path.is_dir() and (path / "config.json").is_file():
+        return f"folder:{folder_identity(path)}"
+    hub = None if path.exists() or looks_like_path(name) else hub_name(name)
+    commit = None if hub is None or hub_reachable() else cached_commit(hub, revision or "main")
+    return None if commit is None else f"hub:{hub}@{commit}"
 
 
 @final

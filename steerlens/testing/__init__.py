@@ -1,4 +1,4 @@
-"""Law suites: subclass one, supply a fixture, and pytest checks that your map keeps its promises.
+"""Law suites: subclass one, supply a fixture, and pytest checks that it keeps its promises.
 
     class TestMyMethod(MethodLaws):
         @pytest.fixture
@@ -16,6 +16,11 @@
         def model(cls):
             return load_model("my-model")
 
+    class TestMyStore(StoreLaws):
+        @pytest.fixture
+        def store_type(self):
+            return MyStore
+
 Needs pytest. Nothing in the package imports this.
 """
 
@@ -23,5 +28,6 @@ from steerlens.testing.map_laws import MapLaws
 from steerlens.testing.method_laws import MethodLaws
 from steerlens.testing.model_laws import ModelLaws
 from steerlens.testing.samples import Samples, gaussian_samples
+from steerlens.testing.store_laws import StoreLaws
 
-__all__ = ["MapLaws", "MethodLaws", "ModelLaws", "Samples", "gaussian_samples"]
+__all__ = ["MapLaws", "MethodLaws", "ModelLaws", "Samples", "StoreLaws", "gaussian_samples"]

@@ -1,0 +1,237 @@
+"""Measuring trials that share a model and data: one pass over each prompt for all of them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from steerlens.activations import ContrastiveActivations, Site, extract
+from steerlens.concepts import ConceptDataset
+from steerlens.errors import OptionError, SteerlensError
+from steerlens.evaluation import Arm, DoseCurve, Measured, anti_steerable, measure, steerability
+from steerlens.evaluation._controls import exchanged
+from steerlens.evaluation._tables import per_token, perplexity_ratio, relative_displacement
+from steerlens.experiments._methods import build_method
+from steerlens.experiments._sites import selector
+from steerlens.experiments._trial import TrialMetric, TrialRecord, TrialSpec
+from steerlens.interventions import OutputMethod
+from steerlens.maps import SteeringMap, method_family, random_direction
+from steerlens.models import LensModel
+from steerlens.numerics import Estimate, cluster_mean
+
+ITEM_COLUMNS = (
+    "item", "number", "group", "side", "strength", "propensity", "propensity_per_token", "positive", "negative",
+    "kl", "nll", "n_tokens",
+)  # fmt: skip
+"""One row is one question (``item`` is "question") or neutral text ("text") at one strength. Log-probabilities and KL
+are in nats, summed over tokens; what a text or question does not have is NaN."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class WorkUnit:
+    """Trials that are measured together: one model, one split of one concept, one set of neutral texts.
+
+    Args:
+        specs: The trials.
+        pairs: The whole concept.
+        texts: Neutral texts.
+    """
+
+    specs: tuple[TrialSpec, ...]
+    pairs: ConceptDataset
+    texts: tuple[str, ...]
+
+    @property
+    def parts(self) -> tuple[ConceptDataset, ConceptDataset]:
+        """Pairs to fit on, and pairs to measure on."""
+        first = self.specs[0]
+        split = self.pairs.split(seed=int(first.split_seed))
+        most = int(first.max_pairs) or None
+        return split.fit[:most], split.test[:most]
+
+    @property
+    def n_interventions(self) -> int:
+        """Steered versions of each prompt, at most."""
+        return sum(len(spec.strengths) - 1 for spec in self.specs)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TrialOutcome:
+    """What became of a trial.
+
+    Args:
+        spec: The trial.
+        record: What it found, or None.
+        items: Its rows, columns `ITEM_COLUMNS`, or None.
+        reason: Why there is no record; empty if there is one.
+    """
+
+    spec: TrialSpec
+    record: TrialRecord | None
+    items: pd.DataFrame | None
+    reason: str = ""
+
+
+def run_unit(model: LensModel, unit: WorkUnit, environment: Mapping[str, object]) -> list[TrialOutcome]:
+    """Fit and measure all trials of a unit; one that cannot be fitted or measured says why and stops no other.
+
+    Raises:
+        SteerlensError: If the data or the sites do not fit the model: then none of them can be measured.
+    """
+    fit, test = unit.parts
+    sites = {spec: site_of(spec) for spec in unit.specs}
+    wanted = tuple(dict.fromkeys(sites.values()))
+    found, held_out = extract(model, fit, wanted), extract(model, test, wanted)
+    arms: dict[TrialSpec, Arm] = {}
+    outcomes = []
+    for spec, site in sites.items():
+        try:
+            arms[spec] = _arm(model, spec, found[site], fit)
+        except SteerlensError as error:
+            outcomes.append(TrialOutcome(spec, None, None, str(error)))
+    if arms:
+        measured = measure(model, list(arms.values()), test.questions, unit.texts, held_out)
+        outcomes += [_outcome(spec, m, environment) for spec, m in zip(arms, measured, strict=True)]
+    return outcomes
+
+
+def site_of(spec: TrialSpec) -> Site:
+    """Where a trial's map acts."""
+    return Site(spec.hook_name, selector(spec.tokens), spec.head)
+
+
+def dose_curve(items: pd.DataFrame) -> DoseCurve:
+    """The curve of effect and cost, from a trial's stored rows: for contrasts between trials of one study.
+
+    Args:
+        items: What `ResultStore.items` gives.
+    """
+    upward = items[items["strength"] >= 0]
+    questions = upward[upward["item"] == "question"]
+    propensity = questions.pivot(index="strength", columns="number", values="propensity").sort_index()
+    texts = upward[upward["item"] == "text"]
+    kl = texts.pivot(index="strength", columns="number", values="kl").sort_index()
+    at_zero = questions[questions["strength"] == 0].sort_values("number")
+    values = propensity.to_numpy(dtype=np.float64)
+    return DoseCurve(
+        strengths=tuple(float(s) for s in propensity.index),
+        change=values - values[0],
+        groups=tuple(at_zero["group"]),
+        kl=kl.to_numpy(dtype=np.float64),
+        n_tokens=texts[texts["strength"] == 0].sort_values("number")["n_tokens"].to_numpy(dtype=np.float64),
+    )
+
+
+def _arm(model: LensModel, spec: TrialSpec, found: ContrastiveActivations, fit: ConceptDataset) -> Arm:
+    fitted, family = _fitted(model, spec, found, fit)
+    usable = tuple(float(s) for s in spec.strengths if s >= 0 or fitted.reverse is not None)
+    role = spec.role if spec.role in ("random", "permuted") else "method"
+    return Arm(spec.method, family, role, found.site, fitted, usable)  # type: ignore[arg-type]
+
+
+def _fitted(
+    model: LensModel, spec: TrialSpec, found: ContrastiveActivations, fit: ConceptDataset
+) -> tuple[SteeringMap, str]:
+    """The map of a trial and its family."""
+    draw = int(spec.seed) * 10_000 + int(spec.draw)
+    if spec.role == "random":
+        norm = float((found.positive.double().mean(0) - found.negative.double().mean(0)).norm())
+        return random_direction(found.positive.shape[1], norm=norm, seed=draw), "random"
+    method = build_method(spec.method, spec.options)
+    if isinstance(method, OutputMethod):
+        if spec.role == "permuted":
+            raise OptionError(f"{spec.method} is trained through the model; permuted labels are for maps of samples.")
+        return method.fit_output(model, fit, found.site), method_family(method)
+    pairs = exchanged(found, seed=draw) if spec.role == "permuted" else found
+    return method.fit(source=pairs.negative, target=pairs.positive), method_family(method)
+
+
+def _outcome(spec: TrialSpec, measured: Measured, environment: Mapping[str, object]) -> TrialOutcome:
+    try:
+        metrics = tuple(
+            TrialMetric(name, strength, estimate)
+            for name in spec.metrics
+            for strength, estimate in _FINDERS[name](measured, spec)
+        )
+    except SteerlensError as error:
+        return TrialOutcome(spec, None, None, str(error))
+    return TrialOutcome(spec, TrialRecord(spec, metrics, dict(environment)), _item_frame(measured))
+
+
+Found = Iterator[tuple[float | None, Estimate]]
+
+
+def _at_each_strength(
+    of: Callable[[Measured, int, TrialSpec], Estimate],
+) -> Callable[[Measured, TrialSpec], Found]:
+    def find(m: Measured, spec: TrialSpec) -> Found:
+        for k, strength in enumerate(m.arm.strengths):
+            yield strength, of(m, k, spec)
+
+    return find
+
+
+def _changed(values: npt.ArrayLike, m: Measured, spec: TrialSpec) -> Estimate:
+    return cluster_mean(values, m.groups, seed=int(spec.seed))
+
+
+def _whole_curve(of: Callable[[Measured, TrialSpec], Estimate]) -> Callable[[Measured, TrialSpec], Found]:
+    def find(m: Measured, spec: TrialSpec) -> Found:
+        yield None, of(m, spec)
+
+    return find
+
+
+_FINDERS: dict[str, Callable[[Measured, TrialSpec], Found]] = {
+    "effect": _at_each_strength(lambda m, k, s: _changed(m.propensity[k] - m.propensity[m.zero], m, s)),
+    "kl": _at_each_strength(lambda m, k, s: per_token(m, m.kl[k], int(s.seed))),
+    "propensity": _at_each_strength(lambda m, k, s: _changed(m.propensity[k], m, s)),
+    "effect_per_token": _at_each_strength(
+        lambda m, k, s: _changed(m.propensity_per_token[k] - m.propensity_per_token[m.zero], m, s)
+    ),
+    "perplexity_ratio": _at_each_strength(lambda m, k, s: perplexity_ratio(m, k, seed=int(s.seed))),
+    "displacement": _at_each_strength(lambda m, k, s: relative_displacement(m, k, int(s.seed))),
+    "effect_at_budget": _whole_curve(lambda m, s: m.dose_curve.at_budget(float(s.budget), seed=int(s.seed)).effect),
+    "steerability": _whole_curve(lambda m, s: _changed(steerability(m.propensity, m.arm.strengths), m, s)),
+    "anti_slope": _whole_curve(
+        lambda m, s: anti_steerable(m.propensity, m.arm.strengths, m.groups, seed=int(s.seed)).slope
+    ),
+    "anti_unit": _whole_curve(
+        lambda m, s: anti_steerable(m.propensity, m.arm.strengths, m.groups, seed=int(s.seed)).unit
+    ),
+}
+
+
+def _item_frame(m: Measured) -> pd.DataFrame:
+    """Questions, then texts, at every strength; columns `ITEM_COLUMNS`."""
+    strengths = np.asarray(m.arm.strengths, dtype=np.float64)
+    n, t, k = len(m.questions), len(m.n_tokens), len(strengths)
+    questions = pd.DataFrame(
+        {
+            "item": "question",
+            "number": np.tile(np.arange(n), k),
+            "group": [q.group for q in m.questions] * k,
+            "side": [str(q.side) for q in m.questions] * k,
+            "strength": np.repeat(strengths, n),
+            "propensity": m.propensity.ravel(),
+            "propensity_per_token": m.propensity_per_token.ravel(),
+            "positive": m.log_prob[0].ravel(),
+            "negative": m.log_prob[1].ravel(),
+        }
+    )
+    texts = pd.DataFrame(
+        {
+            "item": "text",
+            "number": np.tile(np.arange(t), k),
+            "strength": np.repeat(strengths, t),
+            "kl": m.kl.ravel(),
+            "nll": m.nll.ravel(),
+            "n_tokens": np.tile(m.n_tokens, k),
+        }
+    )
+    return pd.concat([questions, texts], ignore_index=True)[list(ITEM_COLUMNS)]

@@ -1,0 +1,251 @@
+"""The same plan on a Ray cluster: actors hold models, and the driver alone writes."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+from steerlens.errors import ModelError, OptionError
+from steerlens.experiments._measure import TrialOutcome, WorkUnit
+from steerlens.experiments._plan import UNKNOWN, ModelPlan, StudyPlan
+from steerlens.experiments._store import ResultStore
+from steerlens.experiments._study import StudyModel
+from steerlens.experiments._sweep import (
+    LOAD_ERRORS,
+    SweepSummary,
+    TrialFailure,
+    note_failure,
+    summed_up,
+    tried,
+    unit_steps,
+    with_revision,
+)
+from steerlens.models import LensModel, load_model
+from steerlens.progress import progress
+
+ATTEMPTS = 4
+"""How often a unit is given to an actor before it counts as failed: an actor can be lost through no fault of it."""
+
+LOCAL = "local"
+
+
+@final
+@dataclass(eq=False)
+class _Task:
+    """A unit of work, how often it was tried, and the resources its model needs."""
+
+    model: StudyModel
+    unit: WorkUnit
+    memory: int
+    attempts: int = 0
+
+
+class _Worker:
+    """Holds one model at a time, in a process of its own."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self._device = device
+        self._held: tuple[StudyModel, LensModel] | None = None
+
+    def revision(self, model: StudyModel) -> str:
+        """Load a model and say what was loaded."""
+        return self._model(model).revision
+
+    def run(self, model: StudyModel, unit: WorkUnit) -> list[TrialOutcome | TrialFailure]:
+        """Measure a unit."""
+        try:
+            lens = self._model(model)
+        except LOAD_ERRORS as error:
+            self._held = None
+            return [TrialFailure(model.name, " ".join(str(error).split())[:500], len(unit.specs))]
+        if lens.revision != unit.specs[0].revision:
+            reason = f"this node has {lens.revision!r}, but the study was planned for {unit.specs[0].revision!r}."
+            return [TrialFailure(model.name, reason, len(unit.specs))]
+        return tried(lens, unit)
+
+    def _model(self, model: StudyModel) -> LensModel:
+        if self._held is None or self._held[0] != model:
+            self._held = None  # let the former go before the next is loaded
+            self._held = model, load_model(model.name, dtype=model.dtype, revision=model.revision, device=self._device)
+        return self._held[1]
+
+
+def run_on_ray(plan: StudyPlan, store: ResultStore, *, address: str = LOCAL, device: str = "cpu") -> SweepSummary:
+    """Run a plan on a Ray cluster; results are those of `Sweep.run`, and go through this process into the store.
+
+    There is an actor for each CPU, or for each accelerator with ``device="cuda"``. Each holds one model and takes units
+    until none is left. A unit whose actor is lost, with its node or alone, is given to another. A model that
+    needs more memory than any node offers is refused beforehand.
+
+    Args:
+        plan: From `plan_study` or `plan_trials`.
+        store: Where results go; on this machine.
+        address: Of the cluster, such as ``"auto"`` or ``"ray://head:10001"``; ``"local"`` starts one here, unless this
+            process is connected already.
+        device: Where models run on the nodes.
+
+    Raises:
+        OptionError: If Ray is not installed, or no cluster answers.
+    """
+    ray = _connected(address)
+    started = time.monotonic()
+    slot = {"num_gpus": 1} if device.startswith("cuda") else {"num_cpus": 1}
+    kind = "GPU" if "num_gpus" in slot else "CPU"
+    if not ray.cluster_resources().get(kind):
+        raise OptionError(f"The cluster at {address!r} has no {kind}. Add one, or change --device.")
+    failures: list[TrialFailure] = []
+    tasks: deque[_Task] = deque()
+    for part in plan.models:
+        try:
+            tasks += _tasks(ray, plan, part, store, slot, device)
+        except LOAD_ERRORS as error:
+            failures.append(
+                TrialFailure(
+                    part.model.name,
+                    " ".join(str(error).split())[:500],
+                    part.n_trials if part.problem else len(part.pending),
+                )
+            )
+    for failure in failures:
+        note_failure(store, failure)
+    stored = 0
+    with progress(f"sweep {plan.name}", max(sum(unit_steps(t.unit) for t in tasks), 1)) as advance:
+        for outcome in _Crew(ray, slot, kind, device, tasks, advance).outcomes():
+            if isinstance(outcome, TrialFailure):
+                failures.append(outcome)
+                note_failure(store, outcome)
+            elif outcome.record is not None and outcome.items is not None:
+                stored += store.append(outcome.record, outcome.items)
+    return summed_up(plan, stored, failures, started)
+
+
+@final
+class _Crew:
+    """Actors at work on a queue of units, grouped by model so that each loads few."""
+
+    def __init__(
+        self,
+        ray: Any,
+        slot: dict[str, int],
+        kind: str,
+        device: str,
+        tasks: deque[_Task],
+        advance: Callable[[int], None],
+    ) -> None:
+        self._ray, self._slot, self._kind, self._device = ray, slot, kind, device
+        self._tasks, self._advance = tasks, advance
+        self._running: dict[Any, tuple[Any, _Task]] = {}
+        self._idle: list[tuple[Any, int]] = []
+
+    def outcomes(self) -> Any:
+        """Outcomes as units finish, in no order."""
+        while self._tasks or self._running:
+            self._hand_out()
+            self._dismiss()
+            ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=5.0)
+            for reference in ready:
+                actor, task = self._running.pop(reference)
+                yield from self._received(reference, actor, task)
+        self._dismiss()
+
+    def _dismiss(self) -> None:
+        """End actors that have nothing to do: others may be waiting for their memory."""
+        while self._idle:
+            self._ray.kill(self._idle.pop()[0])
+
+    def _hand_out(self) -> None:
+        """Give units to actors, as many as the cluster has slots for; one at least, which then waits for its slot."""
+        slots = max(1, int(self._ray.cluster_resources().get(self._kind, 0)))
+        while self._tasks and len(self._running) < slots:
+            task = self._tasks.popleft()
+            actor = self._actor(task.memory)
+            task.attempts += 1
+            self._running[actor.run.remote(task.model, task.unit)] = actor, task
+
+    def _actor(self, memory: int) -> Any:
+        while self._idle:
+            actor, has = self._idle.pop()
+            if has >= memory:
+                return actor
+            self._ray.kill(actor)
+        options = {**self._slot, "max_restarts": 0, "memory": memory}
+        return self._ray.remote(_Worker).options(**options).remote(self._device)
+
+    def _received(self, reference: Any, actor: Any, task: _Task) -> Any:
+        try:
+            outcomes = self._ray.get(reference)
+        except _losses(self._ray) as error:
+            self._ray.kill(actor)  # if it is only out of reach, it must not hold a slot
+            if task.attempts >= ATTEMPTS:
+                reason = f"its actor was lost {task.attempts} times; the last time: {str(error)[:300]}"
+                yield TrialFailure(task.unit.specs[0].label, reason, len(task.unit.specs))
+                return
+            self._tasks.appendleft(task)
+            return
+        self._idle.append((actor, task.memory))
+        self._advance(unit_steps(task.unit))
+        yield from outcomes
+
+
+def _tasks(
+    ray: Any, plan: StudyPlan, part: ModelPlan, store: ResultStore, slot: dict[str, int], device: str
+) -> list[_Task]:
+    """The units of one model.
+
+    Raises:
+        ModelError: If it cannot run, or fits in no node.
+    """
+    if part.problem:
+        raise ModelError(part.problem)
+    if not part.pending:
+        return []
+    need = part.needed_bytes or 0
+    room = _room(ray, device)
+    if need > room:
+        raise ModelError(
+            f"{part.model.name!r} in {part.model.dtype} needs about {need / 1e9:.1f} GB, but the most that the "
+            f"cluster offers is {room / 1e9:.1f} GB. Use a smaller dtype or larger nodes."
+        )
+    held = 0 if device.startswith("cuda") else need
+    if part.trials[0].revision == UNKNOWN:
+        worker = ray.remote(_Worker).options(**slot, memory=held).remote(device)
+        part = with_revision(part, ray.get(worker.revision.remote(part.model)), store)
+        ray.kill(worker)
+    return [_Task(part.model, unit, held) for unit in plan.units(part.pending)]
+
+
+def _losses(ray: Any) -> tuple[type[Exception], ...]:
+    """What Ray says when an actor, its node or its result is gone."""
+    e = ray.exceptions
+    return e.ActorDiedError, e.ActorUnavailableError, e.NodeDiedError, e.ObjectLostError, e.OutOfMemoryError
+
+
+def _room(ray: Any, device: str) -> float:
+    """Bytes for a model: of the largest node, or of an accelerator."""
+    if device.startswith("cuda"):
+        return float(ray.get(ray.remote(_accelerator_bytes).options(num_gpus=1).remote()))
+    return float(max((node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0))
+
+
+def _accelerator_bytes() -> int:
+    import torch
+
+    return int(torch.cuda.get_device_properties(0).total_memory)
+
+
+def _connected(address: str) -> Any:
+    """Ray, connected to the cluster at an address."""
+    try:
+        import ray
+    except ImportError:
+        raise OptionError("Running on a cluster needs Ray: pip install 'steerlens[ray]'.") from None
+    if not ray.is_initialized():
+        try:
+            ray.init(address=None if address == LOCAL else address, log_to_driver=False, logging_level="error")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise OptionError(f"No Ray cluster answers at {address!r}: {error}") from None
+    return ray
