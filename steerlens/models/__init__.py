@@ -39,8 +39,6 @@ _HOME = {
     "_passes": ("Layout", "UnsteeredTrees", "resume_trees", "run_trees", "tree_obstacle"),
     "_planted_tasks": ("PlantedContrast", "PlantedExample", "PlantedTask", "planted_task"),
     "_readout": ("LensNorm", "Readout", "check_readout", "lens_logits", "logit_lens", "stream_logits"),
-    "_sources": ("load_model",),
-    "_readout": ("Readout", "lens_logits", "logit_lens"),
     "_sources": ("load_model", "model_revision"),
     "_tiny": ("random_model", "tiny_config", "tiny_model", "tiny_tokenizer"),
     "_twin": ("random_twin",),
