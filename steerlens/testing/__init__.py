@@ -21,6 +21,12 @@
         def store_type(self):
             return MyStore
 
+    class TestMyTheory(TheoryLaws):
+        @pytest.fixture(scope="class")
+        @classmethod
+        def hypothesis(cls):
+            return MyTheory()
+
 Needs pytest. Nothing in the package imports this.
 """
 
@@ -29,5 +35,6 @@ from steerlens.testing.method_laws import MethodLaws
 from steerlens.testing.model_laws import ModelLaws
 from steerlens.testing.samples import Samples, gaussian_samples
 from steerlens.testing.store_laws import StoreLaws
+from steerlens.testing.theory_laws import TheoryLaws
 
-__all__ = ["MapLaws", "MethodLaws", "ModelLaws", "Samples", "StoreLaws", "gaussian_samples"]
+__all__ = ["MapLaws", "MethodLaws", "ModelLaws", "Samples", "StoreLaws", "TheoryLaws", "gaussian_samples"]

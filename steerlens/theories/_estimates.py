@@ -1,0 +1,175 @@
+"""Estimates over units of replication: what hypotheses make of the numbers of their concepts.
+
+Nothing here is drawn at random, and every interval can be had at any level: Holm's method asks for several.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from steerlens.errors import EstimateError
+from steerlens.numerics import Estimate, spearman
+from steerlens.theories._verdict import Control
+
+Array = npt.NDArray[np.float64]
+MIN_UNITS = 5
+
+CONTROL_LEVEL = 0.99
+"""Of the intervals of controls: where there is nothing, one study in two hundred goes on by chance."""
+
+
+def cluster_codes(clusters: Sequence[Hashable]) -> tuple[npt.NDArray[np.int64], list[Hashable]]:
+    """Clusters as numbers in order of appearance, and their names.
+
+    Raises:
+        EstimateError: If there are fewer than five.
+    """
+    number = {name: i for i, name in enumerate(dict.fromkeys(clusters))}
+    if len(number) < MIN_UNITS:
+        raise EstimateError(f"{len(number)} units are too few for an interval; {MIN_UNITS} are needed. Measure more.")
+    return np.array([number[c] for c in clusters], dtype=np.int64), list(number)
+
+
+def unit_means(values: npt.ArrayLike, clusters: Sequence[Hashable]) -> Array:
+    """Means of clusters, in the order of their first appearance.
+
+    Raises:
+        EstimateError: If a value is not finite, or there are fewer than five clusters.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(x).all():
+        raise EstimateError(f"{int((~np.isfinite(x)).sum())} of {len(x)} numbers are NaN or infinite. Look where from.")
+    codes, _ = cluster_codes(clusters)
+    means: Array = np.bincount(codes, x) / np.bincount(codes)
+    return means
+
+
+def mean_over(values: npt.ArrayLike, clusters: Sequence[Hashable], *, level: float) -> Estimate:
+    """Mean of cluster means with Student's interval.
+
+    Raises:
+        EstimateError: If a value is not finite, there are fewer than five clusters, or their means do not vary.
+    """
+    means = unit_means(values, clusters)
+    k = len(means)
+    value, error = float(means.mean()), float(means.std(ddof=1) / np.sqrt(k))
+    if not error > 0:
+        raise EstimateError(f"All {k} units have the mean {value:g}; an interval needs units that vary.")
+    half = float(stats.t.ppf((1 + level) / 2, k - 1)) * error
+    return Estimate(value, value - half, value + half, level, np.size(values), k, "t of unit means")
+
+
+def share_over(hits: npt.ArrayLike, clusters: Sequence[Hashable], *, level: float) -> Estimate:
+    """Mean share of hits with Wilson's interval, every cluster counting as one trial.
+
+    Exact where a cluster is one trial, and too wide where it is many.
+
+    Raises:
+        EstimateError: If there are fewer than five clusters.
+
+    References:
+        wilson1927.
+    """
+    shares = unit_means(hits, clusters)
+    p, k = float(shares.mean()), len(shares)
+    z = float(stats.norm.ppf((1 + level) / 2))
+    centre, scale = (p + z**2 / (2 * k)) / (1 + z**2 / k), z / (1 + z**2 / k)
+    half = scale * np.sqrt(p * (1 - p) / k + z**2 / (4 * k**2))
+    low, high = max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    return Estimate(p, min(low, p), max(high, p), level, np.size(hits), k, "Wilson, one trial a unit")
+
+
+def correlation_over(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    clusters: Sequence[Hashable],
+    *,
+    level: float,
+    covariates: Sequence[npt.ArrayLike] = (),
+) -> Estimate:
+    """Spearman's correlation of cluster means, beside covariates where there are some.
+
+    Raises:
+        EstimateError: If a value is not finite, there are too few clusters, or one side does not vary.
+    """
+    a, b, *held = (unit_means(v, clusters) for v in (x, y, *covariates))
+    return spearman(a, b, covariates=np.stack(held) if held else None, level=level).rho
+
+
+def jackknife_over(
+    statistic: Callable[[npt.NDArray[np.bool_]], float], clusters: Sequence[Hashable], *, level: float
+) -> Estimate:
+    """A statistic with an interval from leaving out each cluster in turn, value ± t √((k − 1)/k Σ(v₋ᵢ − v̄)²).
+
+    For ratios of sums, which no mean of ratios estimates well.
+
+    Args:
+        statistic: Of the rows kept, shape (n,).
+        clusters: Of every row.
+        level: Coverage aimed at.
+
+    Raises:
+        EstimateError: If there are fewer than five clusters, or a value is not finite or does not vary.
+
+    References:
+        tukey1958.
+    """
+    codes, names = cluster_codes(clusters)
+    value = statistic(codes >= 0)
+    without = np.array([statistic(codes != i) for i in range(len(names))])
+    error = jackknife_error(without)
+    if not np.isfinite([value, error]).all() or error == 0:
+        raise EstimateError("A ratio is not finite, or does not depend on the units. Look for zeros below the line.")
+    half = float(stats.t.ppf((1 + level) / 2, len(names) - 1)) * error
+    return Estimate(value, value - half, value + half, level, len(codes), len(names), "jackknife over units")
+
+
+def jackknife_error(without: Array) -> float:
+    """Standard error from the values without each unit in turn."""
+    k = len(without)
+    return float(np.sqrt((k - 1) / k * ((without - without.mean()) ** 2).sum()))
+
+
+def ratio_over(above: npt.ArrayLike, below: npt.ArrayLike, clusters: Sequence[Hashable], *, level: float) -> Estimate:
+    """Ratio of sums with its jackknife interval.
+
+    Raises:
+        EstimateError: As `jackknife_over`.
+    """
+    a, b = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
+
+    def ratio(kept: npt.NDArray[np.bool_]) -> float:
+        under = float(b[kept].sum())
+        return float(a[kept].sum()) / under if under else float("nan")
+
+    return jackknife_over(ratio, clusters, level=level)
+
+
+def relative_gain(of: npt.ArrayLike, over: npt.ArrayLike) -> Array:
+    """(a − b) / max(|a|, |b|): the gain as a share of the larger effect, in [−2, 2], and defined where one is zero.
+
+    For small gains it is the gain relative to either.
+    """
+    a, b = np.asarray(of, dtype=np.float64), np.asarray(over, dtype=np.float64)
+    larger = np.maximum(np.abs(a), np.abs(b))
+    out: Array = np.divide(a - b, larger, out=np.zeros_like(a), where=larger > 0)
+    return out
+
+
+def steers(effect: npt.ArrayLike, random: npt.ArrayLike, clusters: Sequence[Hashable]) -> Control:
+    """Whether a method does more than matched-norm random directions: what does nothing says nothing of theories."""
+    found = mean_over(np.asarray(effect) - np.asarray(random), clusters, level=CONTROL_LEVEL)
+    said = f"effect above random directions {found} nats"
+    return Control("steers beyond random directions", found.low > 0, f"{said}{'.' if found.low > 0 else ': nothing.'}")
+
+
+def varies(values: npt.ArrayLike, errors: npt.ArrayLike, name: str) -> Control:
+    """Whether units differ by more than their noise (χ² at 0.001): a correlation of noise says nothing of theories."""
+    x, e = np.asarray(values, dtype=np.float64), np.asarray(errors, dtype=np.float64)
+    noise = float(np.mean(e**2))
+    ratio = float(x.var(ddof=1)) / noise if noise > 0 else np.inf
+    critical = float(stats.chi2.ppf(0.999, len(x) - 1)) / (len(x) - 1)
+    said = f"the variance of {name} between units is {ratio:.2g} times its noise; {critical:.2g} would be chance"
+    return Control(f"{name} varies", bool(ratio > critical and x.var() > 0), f"{said}.")

@@ -1,0 +1,63 @@
+"""Several hypotheses on one set of records."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from steerlens.errors import OptionError
+from steerlens.theories._hypothesis import Hypothesis
+from steerlens.theories._verdict import Outcome, Registration, Verdict
+
+DECIDED = (Outcome.SUPPORTED, Outcome.REFUTED)
+
+
+def judge_all(
+    hypotheses: Sequence[Hypothesis],
+    records: pd.DataFrame,
+    *,
+    level: float = 0.95,
+    registered: Mapping[str, Registration] | None = None,
+) -> tuple[Verdict, ...]:
+    """Verdicts over a study's hypotheses: wrong about any primary one with probability at most 1 − level.
+
+    Holm's method, stepped down by levels in place of p-values. With m primary hypotheses all are judged at
+    1 − (1 − level)/m. Those that are decided stand; the u that are not are judged at 1 − (1 − level)/u, and so on until
+    none is decided. A hypothesis's p-value is the smallest 1 − level at which it is decided, so this is Holm's
+    procedure on those. A decision that "supported" should have been "refuted", or that a theory upon its margin was
+    either, is what is counted as wrong. Void ones count towards m: they were asked. Exploratory ones do not, and are
+    judged at their own level.
+
+    Args:
+        hypotheses: Of one study, with different ids.
+        records: Columns `THEORY_COLUMNS`.
+        level: Of the study: that no primary verdict is wrong.
+        registered: By id, from `registrations`. A hypothesis that is not in it is void; None asks for no registration.
+
+    Raises:
+        OptionError: If an id occurs twice, or the level is not in (0, 1).
+
+    References:
+        holm1979.
+    """
+    ids = [h.id for h in hypotheses]
+    twice = sorted({i for i in ids if ids.count(i) > 1})
+    if twice or not 0 < level < 1:
+        raise OptionError(f"Expected different ids and a level in (0, 1), but {twice or level} was given.")
+    verdicts: dict[str, Verdict] = {}
+    for h in hypotheses:
+        if registered is not None and h.id not in registered:
+            reason = f"{h.id} was not registered before the test half was read."
+            verdicts[h.id] = Verdict(Outcome.VOID, reason, h.id, level, None, "Register it.", h.exploratory)
+        elif h.exploratory:
+            verdicts[h.id] = h.judge(records, registered=None if registered is None else registered[h.id])
+    m_void = sum(not h.exploratory for h in hypotheses if h.id in verdicts)
+    open_ = [h for h in hypotheses if h.id not in verdicts]
+    while open_:
+        at = 1 - (1 - level) / (len(open_) + m_void)
+        found = [h.judge(records, level=at, registered=(registered or {}).get(h.id)) for h in open_]
+        verdicts |= {v.hypothesis: v for v in found}
+        settled = [v for v in found if v.outcome in DECIDED]
+        if not settled:
+            break
+        open_ = [h for h in open_ if verdicts[h.id].outcome not in DECIDED]
+    return tuple(verdicts[h.id] for h in hypotheses)
