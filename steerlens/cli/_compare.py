@@ -112,7 +112,7 @@ def compare(
     splits: dict[str, Split] = {}
     for name in concept:
         pairs = load_concept(name)
-        if folder_name(pairs.name) in map(_folder_name, splits):
+        if folder_name(pairs.name) in map(folder_name, splits):
             raise OptionError(f"--concept must differ, but {pairs.name!r} was given twice.")
         parts = ((part[:max_pairs] if max_pairs else part) for part in pairs.split(seed=seed))
         splits[pairs.name] = Split(*parts)
@@ -140,7 +140,7 @@ def _compared(
     from steerlens.evaluation import compare_concepts, run_comparison
     from steerlens.reports import write_across
 
-    said = {name: found for name in splits if (found := instructions_for(name)) is not None}
+    said = {name: both for name in splits if (both := instructions_for(name)) is not None}
     if len(splits) == 1:
         name, split = next(iter(splits.items()))
         own = replace(plan, instructions=said.get(name))

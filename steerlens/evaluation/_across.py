@@ -188,7 +188,7 @@ def _contrasts(at: Mapping[str, Mapping[str, Array]], groups: Mapping[str, Seque
         clusters = [c if len(groups) >= NEW_CONCEPTS else (c, g) for c in groups for g in groups[c]]
         p = sign_flip(np.concatenate([apart[c] for c in groups]), clusters, seed=seed).p_value
         rows.append((method, reference, e.value, e.low, e.high, e.level, len(groups), p, e.method))
-    adjusted = holm([row[7] for row in rows]) if rows else []
+    adjusted = holm([row[7] for row in rows]).tolist() if rows else []
     return pd.DataFrame(
         [(*row[:8], float(p), row[8]) for row, p in zip(rows, adjusted, strict=True)],
         columns=list(ACROSS_CONTRAST_COLUMNS),

@@ -53,9 +53,9 @@ def card_open_ended(
     except ConceptError:
         return None
     frame = open_ended(model, items, {_NAME: intervention}, seed=seed, shares=(0.25, 1.0)).frame
-    raw = frame[frame["form"] == "raw"].set_index(["quantity", "share"])
+    raw = frame[frame["form"] == "raw"]
     said = {
-        (quantity, share): _row(raw.loc[(quantity, share)])
+        (quantity, share): _row(raw[(raw["quantity"] == quantity) & (raw["share"] == share)].iloc[0])
         for quantity in ("promotion", "suppression")
         for share in (0.25, 1.0)
     }

@@ -68,17 +68,11 @@ class FinetunedBaseline:
         """Rows for a comparison's table of records, with the role "fine-tuned" and no site (layer −1)."""
         rows: list[tuple[float, str, Estimate]] = []
         for k, strength in enumerate(self.strengths):
-            change, kl = self.propensity[k] - self.propensity[0], self.kl[k]
-            extra = self.nll[k] - self.nll[0]
+            change = self.propensity[k] - self.propensity[0]
             rows.append((strength, "effect", cluster_mean(change, self.groups, seed=seed)))
-            rows.append((strength, "kl", self._over_texts(lambda w, kl=kl: (w @ kl) / (w @ self.n_tokens), seed)))
-            rows.append(
-                (
-                    strength,
-                    "perplexity_ratio",
-                    self._over_texts(lambda w, extra=extra: np.exp((w @ extra) / (w @ self.n_tokens)), seed),
-                )
-            )
+            rows.append((strength, "kl", self._per_token(self.kl[k], seed)))
+            extra = self._per_token(self.nll[k] - self.nll[0], seed, transform=np.exp)
+            rows.append((strength, "perplexity_ratio", extra))
         at = self.dose_curve.at_budget(budget, seed=seed)
         rows.append((at.strength, "effect_at_budget", at.effect))
         where = (split, "fine-tuned", "weights", self.name, "", -1)
@@ -87,8 +81,14 @@ class FinetunedBaseline:
             columns=list(RECORD_COLUMNS),
         )
 
-    def _over_texts(self, statistic: Callable[[Array], Array], seed: int) -> Estimate:
-        return bootstrap(statistic, [range(len(self.n_tokens))], seed=seed, bounds=POSITIVE)
+    def _per_token(self, per_text: Array, seed: int, *, transform: Callable[[Array], Array] = lambda x: x) -> Estimate:
+        """Mean over the tokens of all texts of what was summed over each text's, transformed."""
+        return bootstrap(
+            lambda w: transform((w @ per_text) / (w @ self.n_tokens)),
+            [range(len(per_text))],
+            seed=seed,
+            bounds=POSITIVE,
+        )
 
 
 def finetuned_baseline(

@@ -134,7 +134,7 @@ def contrast_frame(chosen: Sequence[Measured], *, budget: float, seed: int) -> p
         apart = method.dose_curve.changes_at(budget) - reference.dose_curve.changes_at(budget)
         p = sign_flip(apart, method.groups, seed=seed).p_value
         rows.append((method.arm.method, reference.arm.method, d.value, d.low, d.high, d.level, d.n, d.n_clusters, p))
-    adjusted = holm([row[-1] for row in rows]) if rows else []
+    adjusted = holm([row[-1] for row in rows]).tolist() if rows else []
     return pd.DataFrame(
         [(*row, float(p)) for row, p in zip(rows, adjusted, strict=True)], columns=list(CONTRAST_COLUMNS)
     )

@@ -133,9 +133,9 @@ def _deltas(host: Any) -> dict[str, Tensor]:
     """What each adapter adds to its weight."""
     from peft.tuners.lora import LoraLayer
 
+    layers: dict[str, Any] = {name: m for name, m in host.named_modules() if isinstance(m, LoraLayer)}
     with torch.no_grad():
         return {
             f"{name.removeprefix('base_model.model.')}.weight": module.get_delta_weight("default").detach().cpu()
-            for name, module in host.named_modules()
-            if isinstance(module, LoraLayer)
+            for name, module in layers.items()
         }

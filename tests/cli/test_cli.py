@@ -121,7 +121,7 @@ def test_compare_writes_a_report_and_all_it_rests_on(run: Run, tmp_path: Path):
     ran = run(*quick(out), "--prompt", "The film was")
     assert ran.code == 0, ran.err
     assert ran.out.splitlines()[-1] == str(out / "report.html")
-    for name in ("records", "headline", "contrasts", "samples"):
+    for name in ("records", "headline", "contrasts", "items", "texts"):
         assert (out / f"{name}.parquet").stat().st_size > 0
     document = json.loads((out / "comparison.json").read_text())
     assert document["provenance"]["command"].startswith("steerlens compare --model tiny-llama")
@@ -135,6 +135,20 @@ def test_compare_writes_a_report_and_all_it_rests_on(run: Run, tmp_path: Path):
     assert ran.code == 0, ran.err
     assert ran.out.splitlines()[-1] == str(out / "report.html")
     assert (out / "report.html").read_text() == page
+
+
+def test_several_concepts_have_a_page_each_and_one_together(run: Run, tmp_path: Path):
+    again = ["--concept", "formality", "--no-controls"]
+    ran = run(*quick(tmp_path, layers="1", maps="MeanShift,DirectionalAblation", random="2"), *again)
+    assert ran.code == 0, ran.err
+    assert ran.out.splitlines()[-1] == str(tmp_path / "index.html")
+    for name in ("sentiment", "formality"):
+        assert (tmp_path / name / "report.html").is_file()
+        assert (tmp_path / name / "items.parquet").is_file()
+    assert "Mean of 2" in (tmp_path / "index.html").read_text()
+    ran = run(*quick(tmp_path), "--concept", "sentiment")
+    assert ran.code == 2
+    assert "'sentiment' was given twice" in ran.err
 
 
 def test_negative_strengths_need_no_equals_sign(run: Run, tmp_path: Path):
