@@ -91,7 +91,7 @@ _CONTROLS = {"permuted": "Exchanged labels", "wrong layer": "Wrong layer", "othe
 def controls_table(comparison: Comparison) -> str:
     """Each method beside itself fitted to what holds no concept; nothing if that was not tried."""
     r = comparison.records
-    rows = r[(r["split"] == "test") & (r["metric"] == "effect_at_budget")]
+    rows = r[r["split"] == "test"]
     roles = [role for role in _CONTROLS if (rows["role"] == role).any()]
     if not roles:
         return ""
@@ -100,19 +100,24 @@ def controls_table(comparison: Comparison) -> str:
     for _, row in ordered_headline(comparison).iterrows():
         name = str(row["method"])
         cells = [name, estimate(row["effect"], row["effect_low"], row["effect_high"])]
-        cells += [_control(rows[rows["role"] == role], name) for role in roles]
+        cells += [_control(rows[rows["role"] == role], name, budget_of(comparison)) for role in roles]
         body.append(_row(heads, cells))
     caption = (
         "The same method, questions and budget, fitted to pairs whose labels were exchanged in half of the groups, or "
-        "at the far end of the model, or to another concept. What these reach is not the concept's."
+        "at the far end of the model, or to another concept. What these reach is not the concept's. †: the budget was "
+        "never reached, for without a concept a fit moves little; random directions are as long as the mean shift."
     )
     return "<h3>Negative controls</h3>" + stacked_table("layers", caption, heads, "\n".join(body))
 
 
-def _control(rows: pd.DataFrame, method: str) -> str:
+def _control(rows: pd.DataFrame, method: str, budget: float) -> str:
     """The control that was fitted by a method: its name begins with the method's."""
     own = rows[[m.startswith((f"{method}, ", f"{method} of ", f"{method} at ")) for m in rows["method"]]]
-    return estimate(*own.iloc[0][["value", "low", "high"]]) if len(own) else DASH
+    at, cost = (own[own["metric"] == metric] for metric in ("effect_at_budget", "kl"))
+    if at.empty:
+        return DASH
+    mark = "" if (cost["value"] >= budget).any() else " †"
+    return estimate(*at.iloc[0][["value", "low", "high"]]) + mark
 
 
 def stacked_table(kind: str, caption: str, heads: Sequence[str], body: str) -> str:
