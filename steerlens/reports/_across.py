@@ -157,18 +157,15 @@ def write_across(found: AcrossConcepts, folder: str | Path, *, command: str = ""
 def reading(found: AcrossConcepts) -> str:
     """What the concepts say together, in sentences."""
     n = len(found.comparisons)
-    said = [
-        f"{r.method} has a mean effect of {estimate(r.effect, r.low, r.high)} nats, clear of random directions on "
-        f"{r.n_above_random} of {n} concepts"
-        for r in each(found.methods)
-    ]
     shown = [r for r in each(found.contrasts) if r.p_holm <= 0.05 and (r.low > 0 or r.high < 0)]
     pairs = [f"{r.method} {'above' if r.low > 0 else 'below'} {r.reference}" for r in shown]
-    third = f"Of {len(found.contrasts)} pairs of methods these differ after Holm: {listed(pairs)}." if pairs else (
-        f"Of {len(found.contrasts)} pairs of methods none is shown to differ after Holm."
-    )  # fmt: skip
+    clear = [f"{r.method} on {r.n_above_random}" for r in each(found.methods)]
+    differ = f"these differ on average after Holm: {listed(pairs)}" if pairs else "none is shown to differ after Holm"
     about = "concepts like these" if "two-stage" in str(found.methods["interval"].iloc[0]) else "these concepts alone"
-    return f"{'; '.join(said)}. {third} Intervals speak of {about}."
+    return (
+        f"Of {len(found.contrasts)} pairs of methods {differ}. Clear of random directions, of {n} concepts: "
+        f"{listed(clear)}. Intervals speak of {about}."
+    )
 
 
 def _height(data: AcrossEffects) -> float:
@@ -188,7 +185,8 @@ def _table(found: AcrossConcepts) -> str:
                 f"{escape(estimate(own.effect, own.effect_low, own.effect_high) + mark)} "
                 f"<small>random {escape(bounds(low, high, decimals_for(high - low)))}, layer {int(own.layer)}</small>"
             )
-        cells.append(f"<b>{escape(estimate(r.effect, r.low, r.high))}</b>")
+        together = escape(estimate(r.effect, r.low, r.high))
+        cells.append(f"<b>{together}</b> <small>above random on {int(r.n_above_random)}</small>")
         body.append(stacked_row(heads, [f"<b>{escape(str(r.method))}</b> {family_chip(str(r.family))}", *cells]))
     caption = (
         "Effect in nats at the same KL, each concept at its own layer. †: the budget was never reached. Brackets are "
