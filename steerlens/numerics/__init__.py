@@ -1,5 +1,6 @@
 """Tensors and statistics that know no model, no tokenizer and no file."""
 
+from steerlens.numerics._dose_effects import DoseEffect, DoseEffects, dose_effects
 from steerlens.numerics._effect_size import EffectSize, effect_size
 from steerlens.numerics._energy import energy_distance
 from steerlens.numerics._equivalence import Equivalence, equivalence
@@ -50,6 +51,8 @@ __all__ = [
     "ContrastTerms",
     "DetectableEffect",
     "Divergence",
+    "DoseEffect",
+    "DoseEffects",
     "EffectSize",
     "Equivalence",
     "Estimate",
@@ -72,6 +75,7 @@ __all__ = [
     "clusters_needed",
     "contrast_terms",
     "detectable_correlation",
+    "dose_effects",
     "effect_size",
     "energy_distance",
     "equivalence",

@@ -13,6 +13,7 @@ from steerlens.reports._across import (
     write_across,
 )
 from steerlens.reports._answer import Answer, Finding, answer
+from steerlens.reports._bottom_up import bottom_up_reading, prepare_bottom_up, write_bottom_up
 from steerlens.reports._budget import BudgetEffect, BudgetEffects, draw_budget_effects, prepare_budget_effects
 from steerlens.reports._card import (
     CardControls,
@@ -54,6 +55,7 @@ from steerlens.reports._geometry import (
 )
 from steerlens.reports._geometry_page import write_geometry
 from steerlens.reports._layers import LayerProfile, LayerProfiles, draw_layer_profiles, prepare_layer_profiles
+from steerlens.reports._off_course import off_course_reading, prepare_off_course, write_off_course
 from steerlens.reports._page import write_report
 from steerlens.reports._planted import (
     PlantedGrid,
@@ -65,6 +67,11 @@ from steerlens.reports._planted import (
     draw_planted_table,
     prepare_planted_grids,
     prepare_planted_panels,
+)
+from steerlens.reports._prompt_structure import (
+    prepare_prompt_structure,
+    prompt_structure_reading,
+    write_prompt_structure,
 )
 from steerlens.reports._propensity import (
     PropensityCurve,
@@ -78,6 +85,7 @@ from steerlens.reports._steerability import (
     draw_steerability,
     prepare_steerability,
 )
+from steerlens.reports._study_page import IntervalRows, draw_interval_rows
 from steerlens.reports._tables import comparison_html
 from steerlens.reports._transfer import draw_transfer
 
@@ -95,6 +103,7 @@ __all__ = [
     "Frontiers",
     "GeometryLine",
     "GeometryProfile",
+    "IntervalRows",
     "LayerChoices",
     "LayerProfile",
     "LayerProfiles",
@@ -111,6 +120,7 @@ __all__ = [
     "TrajectoryPanels",
     "across_html",
     "answer",
+    "bottom_up_reading",
     "card_html",
     "comparison_html",
     "draw_across",
@@ -123,6 +133,7 @@ __all__ = [
     "draw_entanglement",
     "draw_geometry",
     "draw_geometry_profile",
+    "draw_interval_rows",
     "draw_layer_choices",
     "draw_layer_profiles",
     "draw_paired_contrasts",
@@ -137,7 +148,9 @@ __all__ = [
     "draw_trajectories",
     "draw_trajectory_panel",
     "draw_transfer",
+    "off_course_reading",
     "prepare_across",
+    "prepare_bottom_up",
     "prepare_budget_effects",
     "prepare_card_controls",
     "prepare_card_questions",
@@ -146,14 +159,20 @@ __all__ = [
     "prepare_geometry_profiles",
     "prepare_layer_choices",
     "prepare_layer_profiles",
+    "prepare_off_course",
     "prepare_paired_contrasts",
     "prepare_planted_grids",
     "prepare_planted_panels",
+    "prepare_prompt_structure",
     "prepare_propensity_curves",
     "prepare_steerability",
     "prepare_trajectories",
+    "prompt_structure_reading",
     "write_across",
+    "write_bottom_up",
     "write_card",
     "write_geometry",
+    "write_off_course",
+    "write_prompt_structure",
     "write_report",
 ]
