@@ -1,12 +1,15 @@
 """Theories: what each predicts, what would refute it, and how it fares."""
 
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from steerlens.cli._app import app
-from steerlens.cli._output import print_table
+from steerlens.cli._app import Budget, Device, Dtype, Seed, Strengths, app, numbers_in, whole_numbers
+from steerlens.cli._output import check_folder, print_table, say
+from steerlens.errors import OptionError
 
 theories = typer.Typer(help="Theories of steering: what each predicts, and what would refute it.")
 app.add_typer(theories, name="theory")
@@ -46,3 +49,76 @@ def show_theories(
         ]
         lines += [str(admissibility(h, n_studies=studies, seed=seed))] if studies else []
         console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
+@theories.command("run")
+def run_study(
+    ids: Annotated[list[str] | None, typer.Argument(help="Such as T1 T2; see `steerlens theory list`.")] = None,
+    study: Annotated[
+        Path | None, typer.Option("--study", help="TOML file of a study, in place of what follows.")
+    ] = None,
+    model: Annotated[str, typer.Option("--model", help="Hub name, folder, or a name from `steerlens models`.")] = "",
+    concept: Annotated[
+        list[str] | None, typer.Option("--concept", help="Built-in concept or a file; most theories need eight.")
+    ] = None,
+    layers: Annotated[str, typer.Option("--layers", help="Blocks whose output is steered, such as 8,14,20.")] = "",
+    strengths: Strengths = "0,0.5,1,2,4",
+    out: Annotated[Path, typer.Option("--out", help="Folder of the store; one that exists is gone on with.")] = Path(
+        "steerlens-theories"
+    ),
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    budget: Budget = 0.1,
+    n_random: Annotated[int, typer.Option("--random", min=0, help="Random directions at the chosen layer.")] = 20,
+    controls: Annotated[bool, typer.Option(help="Fit to exchanged labels and at a wrong layer, too.")] = True,
+    seed: Seed = 0,
+    max_pairs: Annotated[
+        int, typer.Option("--max-pairs", min=0, help="Measure on at most this many pairs of a concept; 0 for all.")
+    ] = 0,
+    max_texts: Annotated[int, typer.Option("--max-texts", min=0, help="Neutral texts, 10 or more; 0 for all.")] = 0,
+) -> None:
+    """Measure what theories read, concept by concept, and judge them; run it again to go on where it was stopped."""
+    from steerlens.concepts import load_concept
+    from steerlens.models import load_model
+    from steerlens.theories import TheoryStudy, check_same_study, load_theory_study, run_theories, theory
+
+    if study is not None and (ids or model or concept or layers):
+        raise OptionError("A study's file says theories, model, concepts and layers. Leave them out, or --study.")
+    if study is None and not (ids and model and concept and layers):
+        raise OptionError("Give theories, --model, --concept and --layers, or a file with --study.")
+    wanted = load_theory_study(study) if study is not None else TheoryStudy(
+        name=out.name,
+        model=model,
+        dtype=dtype,
+        concepts=tuple(load_concept(name) for name in concept or ()),
+        layers=tuple(whole_numbers(layers, "--layers")),
+        theories=tuple(theory(i) for i in ids or ()),
+        strengths=tuple(sorted(set(numbers_in(strengths, "--strengths")))),
+        budget=budget, n_random=n_random, controls=controls, seed=seed, max_pairs=max_pairs, max_texts=max_texts,
+    )  # fmt: skip
+    check_same_study(wanted, out)
+    check_folder(out)
+    lens = load_model(wanted.model, dtype=wanted.dtype, device=device)
+    outside = [n for n in wanted.layers if not 0 <= n < lens.n_layers]
+    if outside:
+        raise OptionError(f"{lens.name!r} has blocks 0 to {lens.n_layers - 1}, but the study asks for {outside[0]}.")
+    run_theories(wanted, lens, out, when=datetime.now(UTC))
+    _report(out)
+
+
+@theories.command("report")
+def report_study(folder: Annotated[Path, typer.Argument(help="Folder written by `steerlens theory run`.")]) -> None:
+    """Judge a stored study again, and write its report; needs no model."""
+    _report(folder)
+
+
+def _report(folder: Path) -> None:
+    from steerlens.reports import write_theories
+    from steerlens.theories import load_evidence, stored_theories, theory
+
+    evidence = load_evidence(folder)
+    hypotheses = tuple(theory(i) for i in stored_theories(folder))
+    verdicts = evidence.verdicts(hypotheses, folder)
+    for verdict in verdicts:
+        typer.echo(str(verdict), err=True)
+    say(write_theories(evidence, hypotheses, verdicts, folder))

@@ -54,8 +54,8 @@ from steerlens.evaluation._equal_budget import (
 from steerlens.evaluation._finetuned import FinetunedBaseline, finetuned_baseline
 from steerlens.evaluation._frontier_area import area_contrast, area_under_frontier
 from steerlens.evaluation._geometry import GEOMETRY_COLUMNS, Geometry, LayerGeometry, geometry
-from steerlens.evaluation._geometry_reading import LayerReading
-from steerlens.evaluation._judges import leace_then_mlp
+from steerlens.evaluation._geometry_reading import LayerReading, Rung
+from steerlens.evaluation._judges import Judge, leace_then_mlp, train_judge
 from steerlens.evaluation._measure import Arm, Measured, measure
 from steerlens.evaluation._mini import MINI, CapabilityItem, capability_items, mini_capability
 from steerlens.evaluation._multiple_choice import ChoiceQuestion, ChoiceScores, choice_scores
@@ -172,6 +172,7 @@ __all__ = [
     "FittedMaps",
     "Generation",
     "Geometry",
+    "Judge",
     "KLBudget",
     "LayerGeometry",
     "LayerReading",
@@ -192,6 +193,7 @@ __all__ = [
     "QuestionScores",
     "RelativeSteerability",
     "Ring",
+    "Rung",
     "SlopeVariance",
     "SteeredLM",
     "SteeringCard",
@@ -262,6 +264,7 @@ __all__ = [
     "text_quality",
     "text_quality_change",
     "token_trajectories",
+    "train_judge",
     "transfer",
     "variance_decomposition",
 ]

@@ -87,6 +87,7 @@ from steerlens.reports._steerability import (
 )
 from steerlens.reports._study_page import IntervalRows, draw_interval_rows
 from steerlens.reports._tables import comparison_html
+from steerlens.reports._theories import prepare_rungs, rungs_table, theories_answer, theories_limits, write_theories
 from steerlens.reports._transfer import draw_transfer
 
 __all__ = [
@@ -165,9 +166,13 @@ __all__ = [
     "prepare_planted_panels",
     "prepare_prompt_structure",
     "prepare_propensity_curves",
+    "prepare_rungs",
     "prepare_steerability",
     "prepare_trajectories",
     "prompt_structure_reading",
+    "rungs_table",
+    "theories_answer",
+    "theories_limits",
     "write_across",
     "write_bottom_up",
     "write_card",
@@ -175,4 +180,5 @@ __all__ = [
     "write_off_course",
     "write_prompt_structure",
     "write_report",
+    "write_theories",
 ]

@@ -7,6 +7,7 @@ that come with steerlens; `admissibility` tries a hypothesis where the answer is
 
 from steerlens.theories._adapters import records_of
 from steerlens.theories._admissibility import Admissibility, admissibility
+from steerlens.theories._bures import bures_term, bures_z
 from steerlens.theories._catalogue import THEORIES, theory, theory_ids
 from steerlens.theories._estimates import (
     correlation_over,
@@ -18,11 +19,14 @@ from steerlens.theories._estimates import (
     steers,
     varies,
 )
+from steerlens.theories._evidence import ConceptEvidence, concept_evidence, records_for
 from steerlens.theories._hypothesis import Hypothesis, PlantedCase
 from steerlens.theories._judge import judge_all
 from steerlens.theories._planted_studies import PlantedStudy
 from steerlens.theories._records import QUANTITIES, THEORY_COLUMNS, Quantity, gather, rows_of, tidy, units_in
 from steerlens.theories._registration import register, registrations
+from steerlens.theories._rungs import LADDER_RUNGS, BehaviourReading, RungReading, behaviour_rung
+from steerlens.theories._study import TheoryStudy, load_theory_study
 from steerlens.theories._t01_linear_representation import LinearRepresentation
 from steerlens.theories._t02_affine_optimality import AffineOptimality
 from steerlens.theories._t03_calibrated_dose import CalibratedDose
@@ -43,6 +47,13 @@ from steerlens.theories._t17_removable_cost import RemovableCost
 from steerlens.theories._t18_any_direction import AnyDirectionWorks
 from steerlens.theories._t19_dataset_property import DatasetProperty
 from steerlens.theories._t20_classifier_success import ClassifierSuccess
+from steerlens.theories._theory_run import (
+    TheoryEvidence,
+    check_same_study,
+    load_evidence,
+    run_theories,
+    stored_theories,
+)
 from steerlens.theories._verdict import (
     Control,
     Evidence,
@@ -55,15 +66,18 @@ from steerlens.theories._verdict import (
 )
 
 __all__ = [
+    "LADDER_RUNGS",
     "QUANTITIES",
     "THEORIES",
     "THEORY_COLUMNS",
     "Admissibility",
     "AffineOptimality",
     "AnyDirectionWorks",
+    "BehaviourReading",
     "CalibratedDose",
     "ClassifierSuccess",
     "CoherenceTheory",
+    "ConceptEvidence",
     "Control",
     "DatasetProperty",
     "DetectionIsControl",
@@ -85,25 +99,38 @@ __all__ = [
     "Quantity",
     "Registration",
     "RemovableCost",
+    "RungReading",
     "ScreeningAtHome",
     "SetPoint",
     "SuppressionIsEasier",
+    "TheoryEvidence",
+    "TheoryStudy",
     "Verdict",
     "admissibility",
+    "behaviour_rung",
+    "bures_term",
+    "bures_z",
+    "check_same_study",
+    "concept_evidence",
     "correlation_over",
     "detectable",
     "gather",
     "jackknife_over",
     "judge_all",
+    "load_evidence",
+    "load_theory_study",
     "mean_over",
     "ratio_over",
+    "records_for",
     "records_of",
     "register",
     "registrations",
     "relative_gain",
     "rows_of",
+    "run_theories",
     "share_over",
     "steers",
+    "stored_theories",
     "theory",
     "theory_ids",
     "tidy",

@@ -55,6 +55,7 @@ class Hypothesis(abc.ABC):
         power: With which "inconclusive" says what could have been seen.
         min_units: Fewer units of replication than this make the verdict void. ``unit`` of the class names the columns
             that tell them apart: concepts for claims about methods, groups of prompts for claims within a concept.
+            ``every_layer`` of the class says whether it reads all layers of a concept, or the chosen one.
         exploratory: Whether it was thought of after looking; then it does not count among the primary hypotheses.
 
     Raises:
@@ -67,6 +68,7 @@ class Hypothesis(abc.ABC):
     population: ClassVar[str]
     design: ClassVar[str]
     unit: ClassVar[tuple[str, ...]] = ("concept",)
+    every_layer: ClassVar[bool] = False
 
     level: float = 0.95
     power: float = 0.8

@@ -13,7 +13,7 @@ DECIDED = (Outcome.SUPPORTED, Outcome.REFUTED)
 
 def judge_all(
     hypotheses: Sequence[Hypothesis],
-    records: pd.DataFrame,
+    records: pd.DataFrame | Mapping[str, pd.DataFrame],
     *,
     level: float = 0.95,
     registered: Mapping[str, Registration] | None = None,
@@ -29,7 +29,7 @@ def judge_all(
 
     Args:
         hypotheses: Of one study, with different ids.
-        records: Columns `THEORY_COLUMNS`.
+        records: Columns `THEORY_COLUMNS`; or, by id, the records that each hypothesis is to read.
         level: Of the study: that no primary verdict is wrong.
         registered: By id, from `registrations`. A hypothesis that is not in it is void; None asks for no registration.
 
@@ -43,18 +43,19 @@ def judge_all(
     twice = sorted({i for i in ids if ids.count(i) > 1})
     if twice or not 0 < level < 1:
         raise OptionError(f"Expected different ids and a level in (0, 1), but {twice or level} was given.")
+    of = {h.id: records if isinstance(records, pd.DataFrame) else records[h.id] for h in hypotheses}
     verdicts: dict[str, Verdict] = {}
     for h in hypotheses:
         if registered is not None and h.id not in registered:
             reason = f"{h.id} was not registered before the test half was read."
             verdicts[h.id] = Verdict(Outcome.VOID, reason, h.id, level, None, "Register it.", h.exploratory)
         elif h.exploratory:
-            verdicts[h.id] = h.judge(records, registered=None if registered is None else registered[h.id])
+            verdicts[h.id] = h.judge(of[h.id], registered=None if registered is None else registered[h.id])
     m_void = sum(not h.exploratory for h in hypotheses if h.id in verdicts)
     open_ = [h for h in hypotheses if h.id not in verdicts]
     while open_:
         at = 1 - (1 - level) / (len(open_) + m_void)
-        found = [h.judge(records, level=at, registered=(registered or {}).get(h.id)) for h in open_]
+        found = [h.judge(of[h.id], level=at, registered=(registered or {}).get(h.id)) for h in open_]
         verdicts |= {v.hypothesis: v for v in found}
         settled = [v for v in found if v.outcome in DECIDED]
         if not settled:

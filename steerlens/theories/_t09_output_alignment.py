@@ -35,6 +35,7 @@ class OutputAlignment(Hypothesis):
     citations: ClassVar[tuple[str, ...]] = ("arXiv:2604.15557", "arXiv:2604.02608")
     population: ClassVar[str] = "Concepts with answers of one token, of one model, each at the same layers."
     design: ClassVar[str] = "Alignment and effect of the mean shift at equal KL, layer by layer."
+    every_layer: ClassVar[bool] = True
 
     min_units: int = 20
     shift: str = "MeanShift"

@@ -29,7 +29,7 @@ class DetectionIsControl(Hypothesis):
     design: ClassVar[str] = "Shifts along the logistic probe's direction and the mean difference, at equal KL."
 
     shift: str = "MeanShift"
-    probe: str = "DirectionShift(direction=LogisticDirection())"
+    probe: str = "DirectionShift(direction=LogisticDirection(inverse_penalty=1.0))"
     share: float = 0.8
     cosine: float = 0.9
     apart: float = 0.5

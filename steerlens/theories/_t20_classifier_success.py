@@ -51,8 +51,8 @@ class ClassifierSuccess(Hypothesis):
             "energy_transport": Quantity("energy", self.transport),
             "energy_before": Quantity("energy", role="identity"),
             "before_error": Quantity("energy", role="identity", reduce="error"),
-            "effect": Quantity("effect", self.gradient, optional=True),
-            "effect_transport": Quantity("effect", self.transport, optional=True),
+            "effect": Quantity("effect", self.gradient, strength=1.0, optional=True),
+            "effect_transport": Quantity("effect", self.transport, strength=1.0, optional=True),
         }
 
     @property

@@ -1,6 +1,8 @@
 """`steerlens theory`: the list names all twenty, and a theory is shown whole."""
 
+import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +46,27 @@ def test_it_is_tried_on_simulated_studies_on_request(
 def test_an_unknown_theory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     assert run(monkeypatch, "show", "T99") == 2
     assert "'T99' is not a known theory" in capsys.readouterr().err
+
+
+def test_a_study_is_asked_for_whole_or_from_a_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    assert run(monkeypatch, "run", "T1", "--model", "tiny-llama") == 2
+    assert "Give theories, --model, --concept and --layers" in capsys.readouterr().err
+    assert run(monkeypatch, "run", "T1", "--study", "study.toml") == 2
+    assert "Leave them out, or --study" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_theories_are_run_and_reported_on_a_tiny_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    """Random weights know nothing: what matters is that all parts meet, and that the page says what is missing."""
+    out = tmp_path / "study"
+    asked = ("T1", "T18", "--model", "tiny-llama", "--concept", "plural", "--layers", "0,1", "--strengths", "0,1,4")
+    assert run(monkeypatch, "run", *asked, "--max-pairs", "12", "--max-texts", "10", "--out", str(out)) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(out / "report.html")
+    page = (out / "report.html").read_text("utf-8")
+    assert "1 units (concept) were measured; 8 are needed" in page
+    assert {v["hypothesis"] for v in json.loads((out / "verdicts.json").read_text())} == {"T1", "T18"}
+    (out / "report.html").unlink()
+    assert run(monkeypatch, "report", str(out)) == 0
+    assert (out / "report.html").read_text("utf-8") == page
