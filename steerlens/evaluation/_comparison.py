@@ -33,10 +33,11 @@ HEADLINE_COLUMNS = (
 """One row is one method at the site chosen for it on the selection half, measured on the test half."""
 
 CONTRAST_COLUMNS = (
-    "method", "reference", "difference", "low", "high", "level", "n", "n_clusters", "p_value", "p_holm",
+    "method", "reference", "difference", "low", "high", "level", "n", "n_clusters", "p_value", "p_holm", "detectable",
 )  # fmt: skip
 """One row is the paired difference of two methods' effects at the same budget. ``p_value`` is that of the sign-flip
-test over groups, ``p_holm`` the same adjusted for all rows of the table."""
+test over groups, ``p_holm`` the same adjusted for all rows of the table. ``detectable`` is the
+difference that so many groups would show with a power of 0.8 at level 0.05."""
 
 ITEM_COLUMNS = ("role", "arm", "strength", "question", "group", "side", "positive", "negative")
 """One row is one question of the test half under one arm and strength; ``positive`` and ``negative`` are the

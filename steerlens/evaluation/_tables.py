@@ -15,7 +15,7 @@ from steerlens.evaluation._comparison import (
 )
 from steerlens.evaluation._measure import Arm, Array, Measured
 from steerlens.evaluation._reliability import anti_steerable, contrast, steerability
-from steerlens.numerics import Estimate, bootstrap, cluster_mean, holm, sign_flip
+from steerlens.numerics import Estimate, bootstrap, cluster_mean, holm, minimal_detectable_effect, sign_flip
 
 POSITIVE = (0.0, float("inf"))
 
@@ -133,10 +133,12 @@ def contrast_frame(chosen: Sequence[Measured], *, budget: float, seed: int) -> p
         d = contrast(method.dose_curve, reference.dose_curve, budget, seed=seed)
         apart = method.dose_curve.changes_at(budget) - reference.dose_curve.changes_at(budget)
         p = sign_flip(apart, method.groups, seed=seed).p_value
-        rows.append((method.arm.method, reference.arm.method, d.value, d.low, d.high, d.level, d.n, d.n_clusters, p))
-    adjusted = holm([row[-1] for row in rows]).tolist() if rows else []
+        seen = minimal_detectable_effect(apart, method.groups).effect
+        numbers = (d.value, d.low, d.high, d.level, d.n, d.n_clusters, p)
+        rows.append((method.arm.method, reference.arm.method, *numbers, seen))
+    adjusted = holm([row[8] for row in rows]).tolist() if rows else []
     return pd.DataFrame(
-        [(*row, float(p)) for row, p in zip(rows, adjusted, strict=True)], columns=list(CONTRAST_COLUMNS)
+        [(*row[:9], p, row[9]) for row, p in zip(rows, adjusted, strict=True)], columns=list(CONTRAST_COLUMNS)
     )
 
 

@@ -17,7 +17,8 @@ _NEUTRAL = Look(INK, "o", (0, ()))
 @final
 @dataclass(frozen=True)
 class PairedContrast:
-    """``method`` less ``reference``: difference, low and high in nats; ``p_holm`` is adjusted for all contrasts."""
+    """``method`` less ``reference``: difference, low and high in nats; ``p_holm`` is adjusted for all contrasts,
+    and ``detectable`` what would have shown with a power of 0.8."""
 
     method: str
     reference: str
@@ -27,6 +28,7 @@ class PairedContrast:
     n_clusters: int
     same_cost: bool
     p_holm: float
+    detectable: float
 
     @property
     def excludes_zero(self) -> bool:
@@ -51,6 +53,7 @@ def prepare_paired_contrasts(comparison: Comparison) -> PairedContrasts:
         PairedContrast(
             r.method, r.reference, look.get(r.method, _NEUTRAL), (r.difference, r.low, r.high), int(r.n),
             int(r.n_clusters), bool(reached.get(r.method, True) and reached.get(r.reference, True)), float(r.p_holm),
+            float(r.detectable),
         )
         for r in each(comparison.contrasts)
         if all(map(is_number, (r.difference, r.low, r.high)))

@@ -195,6 +195,7 @@ def test_p_values_are_of_sign_flips_and_adjusted_together(found: Comparison):
     assert len(c) == 6
     assert c["p_value"].between(2 / 2**7, 1).all(), "7 groups: no p-value below 2/2^7"
     assert (c["p_holm"] >= c["p_value"]).all()
+    assert (c["detectable"] > 0).all()
     assert c["p_holm"].min() == pytest.approx(min(1.0, 6 * c["p_value"].min()))
 
 

@@ -190,7 +190,7 @@ def contrast_rows(headline: pd.DataFrame) -> list[dict[str, Any]]:
             "method": a, "reference": b, "difference": (d := rows["effect"][a] - rows["effect"][b]),
             "low": d - half.get((a, b), 0.3), "high": d + half.get((a, b), 0.3), "level": 0.95, "n": N,
             "n_clusters": GROUPS, "p_value": (p := 0.001 if abs(d) > half.get((a, b), 0.3) else 0.4),
-            "p_holm": min(1.0, p * len(pairs)),
+            "p_holm": min(1.0, p * len(pairs)), "detectable": 0.42,
         }
         for a, b in pairs
     ]  # fmt: skip
