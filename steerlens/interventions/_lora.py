@@ -64,7 +64,7 @@ class LoraFinetune:
     seed: int = 0
     rank: int = 8
     beta: float = 0.1
-    training: Training = Training(steps=100, learning_rate=1e-3, patience=40, batch_size=8, weight_decay=0.0)  # noqa: RUF009 - frozen
+    training: Training = Training(steps=40, learning_rate=1e-3, patience=20, batch_size=8, weight_decay=0.0)  # noqa: RUF009 - frozen
 
     needs: ClassVar[str] = "weights"
 
