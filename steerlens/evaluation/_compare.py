@@ -16,7 +16,7 @@ from steerlens.activations import ContrastiveActivations, Site, extract
 from steerlens.concepts import ConceptDataset
 from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation._comparison import Comparison, Generation, Provenance
-from steerlens.evaluation._controls import negative_controls, random_arms
+from steerlens.evaluation._controls import negative_controls, neutral_arm, random_arms
 from steerlens.evaluation._finetuned import finetuned_baseline
 from steerlens.evaluation._item_records import item_records, text_records
 from steerlens.evaluation._measure import Arm, Measured, measure
@@ -50,7 +50,8 @@ class ComparisonPlan:
         n_random: Random directions at the chosen site, each as long as the mean shift there.
         prompts: Texts to continue, unsteered and steered at the budget.
         instructions: What to say for and against the concept: prompts as rivals, with four examples beside them.
-        controls: Whether methods fitted on activations are also fitted to exchanged labels and at a wrong layer.
+        controls: Whether methods fitted on activations are also fitted to exchanged labels and at a wrong layer, and
+            the first principal component of neutral texts is tried.
         other: Another concept, whose maps are tried on this one's questions as a further control.
         finetune: Low-rank fine-tuning on the same pairs as a rival; None leaves it out.
         seed: Of bootstrap, random directions and exchanged labels.
@@ -134,7 +135,8 @@ def compare(
             built-in ones. Saying it, and showing four examples of ``fit``, are measured on the same questions and
             texts, as rows of ``records`` with the role "text"; None leaves them out.
         controls: Whether each method that is fitted on activations is also fitted to the same pairs with labels
-            exchanged in half of the groups, and at a wrong layer: rows of ``records`` with these roles.
+            exchanged in half of the groups, and at a wrong layer, and the first principal component of neutral texts
+            is tried: rows of ``records`` with these roles.
         other: Another concept, whose maps are tried on this one's questions as a further control.
         finetune: Low-rank fine-tuning on ``fit`` by peft, as rows of ``records`` with the role "fine-tuned"; None
             leaves it out. It takes a second copy of the model in memory, and minutes.
@@ -187,7 +189,7 @@ def run_comparison(
         frames.append(record_frame(on_select, split="select", budget=plan.budget, seed=plan.seed))
         site = best_site(on_select, plan.budget)
     methods = [_arm(plan, m, site, maps, plan.strengths) for m in plan.methods]
-    arms = [*methods, *_control_arms(model, fit, activations[site], plan)]
+    arms = [*methods, *_control_arms(model, fit, activations[site], plan, texts[0::2])]
     held_out = extract(model, test, dict.fromkeys(a.site for a in arms))
     measured = measure(model, arms, test.questions, texts[1::2], held_out)
     chosen, random = measured[: len(methods)], [m for m in measured if m.arm.role == "random"]
@@ -253,7 +255,7 @@ def _arm(plan: ComparisonPlan, method: Method, site: Site, maps: FittedMaps, str
 
 
 def _control_arms(
-    model: LensModel, fit: ConceptDataset, found: ContrastiveActivations, plan: ComparisonPlan
+    model: LensModel, fit: ConceptDataset, found: ContrastiveActivations, plan: ComparisonPlan, texts: Sequence[str]
 ) -> list[Arm]:
     arms = random_arms(found, plan.upward, n=plan.n_random, seed=plan.seed)
     fitted = [m for m in plan.methods if isinstance(m, SteeringMethod)]
@@ -261,6 +263,7 @@ def _control_arms(
         arms += negative_controls(
             model, fitted, fit, found, plan.upward, n_permuted=1, other=plan.other, seed=plan.seed
         )
+        arms.append(neutral_arm(model, found, texts, plan.upward))
     return arms
 
 

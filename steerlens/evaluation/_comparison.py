@@ -17,9 +17,10 @@ RECORD_COLUMNS = (
     "split", "role", "family", "method", "site", "layer", "strength", "metric",
     "value", "low", "high", "level", "n", "n_clusters", "interval",
 )  # fmt: skip
-"""One row is one estimate. ``role`` is ``method``, ``random``, another negative control (``permuted``, ``wrong layer``,
-``other concept``; ``method`` then begins with the method's name) or ``text`` (a prompt, or examples in it: no site,
-layer −1) or ``fine-tuned`` (the weights changed: no site); ``split`` is ``select`` or ``test``."""
+"""One row is one estimate. ``role`` is ``method``, ``random``, another negative control (``neutral direction``; or
+``permuted``, ``wrong layer``, ``other concept``, where ``method`` begins with the method's name), ``text`` (a prompt,
+or examples in it: no site, layer −1) or ``fine-tuned`` (the weights changed: no site). ``split`` is ``select`` or
+``test``."""
 
 HEADLINE_COLUMNS = (
     "family", "method", "site", "layer", "budget", "reached", "strength", "kl",

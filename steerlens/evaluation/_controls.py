@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from steerlens.activations import ContrastiveActivations, Site, extract
-from steerlens.concepts import ConceptDataset
+from steerlens.activations import AllTokens, ContrastiveActivations, Site, extract
+from steerlens.concepts import ConceptDataset, ContrastivePair
 from steerlens.errors import OptionError
 from steerlens.evaluation._measure import Arm, Role
-from steerlens.maps import SteeringMethod, method_family, method_name, random_direction
+from steerlens.maps import AdditiveMap, SteeringMethod, method_family, method_name, random_direction
 from steerlens.models import LensModel
+from steerlens.numerics import moments, principal_subspace
 
 
 def random_arms(found: ContrastiveActivations, strengths: tuple[float, ...], *, n: int, seed: int) -> list[Arm]:
@@ -25,6 +26,31 @@ def random_arms(found: ContrastiveActivations, strengths: tuple[float, ...], *, 
         )
         for i in range(n)
     ]  # fmt: skip
+
+
+def neutral_arm(
+    model: LensModel, found: ContrastiveActivations, texts: Sequence[str], strengths: tuple[float, ...]
+) -> Arm:
+    """Along the first principal component of neutral texts, as long as the mean difference of the pairs, its way.
+
+    A text is the mean over its tokens. The component is where activations vary most whatever the concept; of its two
+    signs it has that of the mean difference, which is the harder control.
+
+    Args:
+        model: What is steered.
+        found: Activations of the pairs at the site.
+        texts: Two or more, not those that side effects are measured on.
+        strengths: Of the arm.
+    """
+    once = list(dict.fromkeys(texts))
+    pairs = [ContrastivePair("", *two, f"{i}") for i, two in enumerate(zip(once[::2], once[1::2], strict=False))]
+    read = replace(found.site, tokens=AllTokens())
+    there = extract(model, ConceptDataset("neutral texts", tuple(pairs)), [read])[read]
+    U, _ = principal_subspace(moments(torch.cat([there.positive, there.negative]).double()).cov, 1)
+    shift = found.positive.double().mean(0) - found.negative.double().mean(0)
+    sign = 1.0 if float(U[:, 0] @ shift) >= 0 else -1.0
+    along = AdditiveMap(sign * shift.norm() * U[:, 0])
+    return Arm("PC1 of neutral texts", "additive", "neutral direction", found.site, along, strengths)
 
 
 def exchanged(found: ContrastiveActivations, *, seed: int) -> ContrastiveActivations:

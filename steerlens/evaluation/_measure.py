@@ -18,7 +18,7 @@ from steerlens.models import LensModel
 Array = npt.NDArray[np.float64]
 
 
-Role = Literal["method", "random", "permuted", "other concept", "wrong layer", "resampled"]
+Role = Literal["method", "random", "permuted", "other concept", "wrong layer", "resampled", "neutral direction"]
 """What an arm is there for: the method itself, one of its negative controls, or a refit to resampled pairs."""
 
 

@@ -102,12 +102,21 @@ def controls_table(comparison: Comparison) -> str:
         cells = [name, estimate(row["effect"], row["effect_low"], row["effect_high"])]
         cells += [_control(rows[rows["role"] == role], name, budget_of(comparison)) for role in roles]
         body.append(_row(heads, cells))
+    neutral = _neutral_direction(rows)
     caption = (
         "The same method, questions and budget, fitted to pairs whose labels were exchanged in half of the groups, or "
         "at the far end of the model, or to another concept. What these reach is not the concept's. †: the budget was "
         "never reached, for without a concept a fit moves little; random directions are as long as the mean shift."
-    )
+    ) + neutral
     return "<h3>Negative controls</h3>" + stacked_table("layers", caption, heads, "\n".join(body))
+
+
+def _neutral_direction(rows: pd.DataFrame) -> str:
+    at = rows[(rows["role"] == "neutral direction") & (rows["metric"] == "effect_at_budget")]
+    if at.empty:
+        return ""
+    reached = estimate(*at.iloc[0][["value", "low", "high"]])
+    return f" The first principal component of neutral texts, as long as the mean shift, reaches {reached} nats."
 
 
 def _control(rows: pd.DataFrame, method: str, budget: float) -> str:

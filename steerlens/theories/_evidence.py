@@ -92,6 +92,8 @@ def concept_evidence(model: LensModel, pairs: ConceptDataset, study: TheoryStudy
         budget=study.budget,
         n_random=study.n_random,
         controls=study.controls,
+        other=study.other(pairs),
+        instructions=study.instructions(pairs),
         seed=study.seed,
     )
     comparison, _ = _compare(model, split, plan, study)
@@ -215,7 +217,9 @@ def _profile(
     shift = [m for m in plan.methods if method_name(m) == "MeanShift"]
     blocks = [aligned]
     for site in plan.sites:
-        alone = replace(plan, sites=(site,), methods=tuple(shift), n_random=0, controls=False)
+        alone = replace(
+            plan, sites=(site,), methods=tuple(shift), n_random=0, controls=False, other=None, instructions=None
+        )
         records = records_of(_compare(model, split, alone, study)[0])
         blocks.append(records[records["quantity"] == "effect_at_budget"])
     return blocks

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from steerlens.concepts import ConceptDataset, Split, load_concept
+from steerlens.concepts import ConceptDataset, Instructions, Split, concept_names, instructions, load_concept
 from steerlens.errors import ArtefactError, OptionError, UnknownNameError
 from steerlens.evaluation import KL_BUDGET, neutral_texts
 from steerlens.theories._catalogue import theory
@@ -39,7 +39,8 @@ class TheoryStudy:
         strengths: Grid from 0 upwards, with 0 and 1 in it.
         budget: KL on neutral text, nats per token, at which effects are compared.
         n_random: Random directions at the chosen layer.
-        controls: Whether methods are also fitted to exchanged labels and at a wrong layer.
+        controls: Whether methods are also fitted to exchanged labels, at a wrong layer and to the next concept, the
+            first principal component of neutral texts is tried, and a prompt and examples where the concept has them.
         max_pairs: Choose the layer on, and report on, at most this many pairs; 0 for all. Maps are fitted on all.
         max_texts: Use at most this many neutral texts; 0 for all.
         seed: Of splits, bootstrap, networks and random directions.
@@ -88,8 +89,20 @@ class TheoryStudy:
         most = self.max_pairs
         return Split(fit, *(p[:: math.ceil(len(p) / most)] if 0 < most < len(p) else p for p in measured))
 
+    def other(self, pairs: ConceptDataset) -> ConceptDataset | None:
+        """The concept whose maps are a control for a concept: the next one, and the first for the last."""
+        if not self.controls or len(self.concepts) < 2:
+            return None
+        names = [c.name for c in self.concepts]
+        return self.concepts[(names.index(pairs.name) + 1) % len(names)]
+
+    def instructions(self, pairs: ConceptDataset) -> Instructions | None:
+        """What to say for and against a concept, if it is built in."""
+        return instructions(pairs.name) if self.controls and pairs.name in concept_names() else None
+
     def conditions(self, pairs: ConceptDataset) -> dict[str, Any]:
         """All that determines one concept's evidence, apart from the code."""
+        other = self.other(pairs)
         return {
             "model": self.model,
             "dtype": self.dtype,
@@ -101,6 +114,7 @@ class TheoryStudy:
             "budget": self.budget,
             "n_random": self.n_random,
             "controls": self.controls,
+            "other": other.fingerprint if other else "",
             "max_pairs": self.max_pairs,
             "neutral": hashlib.sha256(json.dumps(self.texts).encode("ascii")).hexdigest(),
             "seed": self.seed,

@@ -208,7 +208,7 @@ def _print(study: TheoryStudy, pairs: ConceptDataset) -> str:
 
 def _shared(study: TheoryStudy) -> dict[str, Any]:
     """Conditions that all concepts share."""
-    own = {"concept", "data", "theories", "model"}
+    own = {"concept", "data", "other", "theories", "model"}
     return {k: v for k, v in study.conditions(study.concepts[0]).items() if k not in own}
 
 

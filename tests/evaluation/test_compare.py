@@ -3,11 +3,13 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from pandas.testing import assert_frame_equal
 
-from steerlens.activations import Site, extract
+from steerlens.activations import AllTokens, Site, extract
 from steerlens.concepts import ConceptDataset, ContrastivePair, Split
 from steerlens.errors import ArtefactError, EstimateError, OptionError
 from steerlens.evaluation import (
@@ -19,7 +21,7 @@ from steerlens.evaluation import (
     score_questions,
 )
 from steerlens.evaluation._comparison import CONTRAST_COLUMNS, HEADLINE_COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
-from steerlens.evaluation._controls import random_arms
+from steerlens.evaluation._controls import neutral_arm, random_arms
 from steerlens.maps import DirectionalAblation, GaussianTransport, MeanShift, ResidualMLP, SteeringMethod, Training
 from steerlens.models import LensModel, tiny_model
 from steerlens.reports._numbers import estimate
@@ -188,6 +190,30 @@ def test_each_method_stands_beside_itself_without_a_concept(found: Comparison):
             costs = found.records[(found.records["method"] == row["method"]) & (found.records["metric"] == "kl")]
             mark = "" if costs["value"].max() >= 0.05 else " †"
             assert f">{estimate(row['value'], row['low'], row['high'])}{mark}<" in page
+
+
+def test_the_neutral_direction_is_where_neutral_texts_vary_most_and_is_as_long_as_the_shift(
+    model: LensModel, split: Split, found: Comparison
+):
+    site = Site.resid_post(1)
+    pairs = extract(model, split.fit, [site])[site]
+    texts = neutral_texts()[:8]
+    arm = neutral_arm(model, pairs, texts, (0.0, 1.0))
+    rows = []
+    for text in texts:
+        alone = ConceptDataset("alone", (ContrastivePair("", text, text + " too", "0"),))
+        everywhere = Site.resid_post(1, AllTokens())
+        rows.append(extract(model, alone, [everywhere])[everywhere].positive.double().numpy()[0])
+    centred = np.stack(rows) - np.mean(rows, axis=0)
+    first = np.linalg.svd(centred)[2][0]
+    shift = (pairs.positive - pairs.negative).double().numpy().mean(axis=0)
+    moved = arm.steering_map.step(torch.zeros(1, len(shift), dtype=torch.float64), strength=1.0)[0].numpy()
+    assert np.linalg.norm(moved) == pytest.approx(np.linalg.norm(shift))
+    assert abs(moved @ first) == pytest.approx(np.linalg.norm(shift), rel=1e-6)
+    assert moved @ shift >= 0
+    r = found.records[found.records["role"] == "neutral direction"]
+    assert set(r["method"]) == {"PC1 of neutral texts"}
+    assert "first principal component of neutral texts" in controls_table(found)
 
 
 def test_p_values_are_of_sign_flips_and_adjusted_together(found: Comparison):

@@ -44,6 +44,20 @@ def study(plant: str, *ids: str, names: tuple[str, ...] = ("one",)) -> TheoryStu
     )  # fmt: skip
 
 
+def test_the_other_concept_is_the_next_one_and_only_what_is_built_in_has_instructions():
+    pairs = load_concept("plural")
+    alone = replace(study("planted-linear", "T1"), controls=True)
+    assert alone.other(alone.concepts[0]) is None
+    several = replace(alone, concepts=(*alone.concepts, pairs))
+    assert several.other(several.concepts[0]) is pairs
+    assert several.other(pairs) is several.concepts[0]
+    assert several.instructions(several.concepts[0]) is None
+    assert several.instructions(pairs) is not None
+    without = replace(several, controls=False)
+    assert without.other(pairs) is without.instructions(pairs) is None
+    assert several.conditions(pairs)["other"] == several.concepts[0].fingerprint
+
+
 def test_the_bures_term_of_gaussians_is_the_closed_form_and_zero_for_equal_ones():
     """In one dimension (σ₊ − σ₋)²; and for commuting covariances the sum of these over the axes."""
     x = torch.randn(500, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
