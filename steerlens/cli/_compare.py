@@ -76,7 +76,7 @@ def compare(
         int, typer.Option("--random", min=0, help="Random directions at the chosen layer, as control.")
     ] = 20,
     controls: Annotated[
-        bool, typer.Option(help="Fit each method to exchanged labels and at a wrong layer, too; try PC1 of neutral texts.")
+        bool, typer.Option(help="Exchanged labels, a wrong layer, PC1 of neutral texts as controls.")
     ] = True,
     lora: Annotated[bool, typer.Option("--lora", help="Fine-tune on the same pairs as a rival (needs peft).")] = False,
     seed: Seed = 0,

@@ -70,7 +70,7 @@ def run_study(
     device: Device = "cpu",
     budget: Budget = 0.1,
     n_random: Annotated[int, typer.Option("--random", min=0, help="Random directions at the chosen layer.")] = 20,
-    controls: Annotated[bool, typer.Option(help="Negative controls of every method; a prompt and examples where the concept has them.")] = True,
+    controls: Annotated[bool, typer.Option(help="Negative controls; prompts where the concept has them.")] = True,
     seed: Seed = 0,
     max_pairs: Annotated[
         int, typer.Option("--max-pairs", min=0, help="Measure on at most this many pairs of a concept; 0 for all.")
