@@ -167,7 +167,9 @@ def extract_moments(
 
 def _sweep(model: LensModel, dataset: ConceptDataset, sites: tuple[Site, ...], sink: Sink, batch_tokens: int) -> None:
     """Run all texts once; rows 0 … n−1 are the positive ones, n … 2n−1 the negative ones."""
-    pairs = joined_rows(model, [p.prompt for p in dataset], [(p.positive, p.negative) for p in dataset])
+    pairs = joined_rows(
+        model, [p.prompt for p in dataset], [(p.positive, p.negative) for p in dataset], predicted=False
+    )
     rows = [positive for positive, _ in pairs] + [negative for _, negative in pairs]
     by_hook: dict[str, list[Site]] = {}
     for site in sites:

@@ -18,7 +18,7 @@ class TextRow:
 
 
 def joined_rows(
-    model: LensModel, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
+    model: LensModel, prompts: Sequence[str], continuations: Sequence[Sequence[str]], *, predicted: bool = True
 ) -> list[tuple[TextRow, ...]]:
     """Tokenise each prompt with each of its continuations.
 
@@ -26,11 +26,26 @@ def joined_rows(
     longest prefix that they all share with the prompt alone: where a tokenizer merges across the border, all
     continuations of a prompt are still compared after the same tokens.
 
+    Args:
+        model: Whose tokenizer.
+        prompts: What texts begin with.
+        continuations: Of each prompt.
+        predicted: Whether continuations are to be predicted, so that a prompt must have a token, if only BOS.
+
     Raises:
-        ConceptError: If a continuation adds no token.
+        ConceptError: If a continuation adds no token, or a prompt has none and is to predict.
     """
     texts = [prompt + c for prompt, cs in zip(prompts, continuations, strict=True) for c in ("", *cs)]
-    encoded = iter(model.encode_all(texts))
+    if not model.add_bos and "" in prompts:
+        if predicted:
+            raise ConceptError(
+                f"Nothing predicts the first token after an empty prompt, as the tokenizer of {model.name!r} adds no "
+                "BOS. Give every pair a prompt, or answers."
+            )
+        found = iter(model.encode_all([t for t in texts if t]))
+        encoded = iter([next(found) if t else [] for t in texts])
+    else:
+        encoded = iter(model.encode_all(texts))
     rows = []
     for prompt, cs in zip(prompts, continuations, strict=True):
         alone = next(encoded)

@@ -14,11 +14,12 @@ from steerlens.activations import (
     SpanTokens,
     extract,
     extract_moments,
+    joined_rows,
 )
 from steerlens.activations import _extract as implementation
 from steerlens.activations._memory import shrinking_batches
 from steerlens.concepts import ConceptDataset, ContrastivePair
-from steerlens.errors import ActivationError, ArtefactError, OptionError, SiteError
+from steerlens.errors import ActivationError, ArtefactError, ConceptError, OptionError, SiteError
 from steerlens.models import tiny_model
 from steerlens.numerics import moments
 
@@ -219,3 +220,17 @@ def test_activations_that_are_not_finite_name_their_site(dataset: ConceptDataset
             extract(model, dataset, [Site.resid_post(1)])
     finally:
         handle.hook.remove()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_texts_without_a_prompt_are_read_whether_or_not_there_is_a_bos(family: str):
+    model = tiny_model(family)
+    texts = ("Bread is warm.", "The river is cold and wide.")
+    pairs = ConceptDataset("alone", (ContrastivePair("", *texts, "a"),))
+    site = Site.resid_post(2, AllTokens())
+    found = extract(model, pairs, [site])[site]
+    for text, row in zip(texts, (found.positive[0], found.negative[0]), strict=True):
+        assert_close(row, by_hand(model, text, site)[1:].mean(dim=0), atol=1e-5, rtol=1e-5)
+    if not model.add_bos:
+        with pytest.raises(ConceptError, match="Give every pair a prompt"):
+            joined_rows(model, [""], [texts])
