@@ -100,7 +100,7 @@ def controls_table(comparison: Comparison) -> str:
     for _, row in ordered_headline(comparison).iterrows():
         name = str(row["method"])
         cells = [name, estimate(row["effect"], row["effect_low"], row["effect_high"])]
-        cells += [_control(rows[rows["role"] == role], name, budget_of(comparison)) for role in roles]
+        cells += [control_of(rows[rows["role"] == role], name, budget_of(comparison)) for role in roles]
         body.append(_row(heads, cells))
     neutral = _neutral_direction(rows)
     caption = (
@@ -119,9 +119,9 @@ def _neutral_direction(rows: pd.DataFrame) -> str:
     return f" The first principal component of neutral texts, as long as the mean shift, reaches {reached} nats."
 
 
-def _control(rows: pd.DataFrame, method: str, budget: float) -> str:
+def control_of(rows: pd.DataFrame, method: str, budget: float) -> str:
     """The control that was fitted by a method: its name begins with the method's."""
-    own = rows[[m.startswith((f"{method}, ", f"{method} of ", f"{method} at ")) for m in rows["method"]]]
+    own = rows[rows["method"].astype(str).str.startswith((f"{method}, ", f"{method} of ", f"{method} at "))]
     at, cost = (own[own["metric"] == metric] for metric in ("effect_at_budget", "kl"))
     if at.empty:
         return DASH

@@ -20,6 +20,7 @@ from steerlens.reports._frame import framed
 from steerlens.reports._numbers import counted, estimate, listed
 from steerlens.reports._page import figure_html
 from steerlens.reports._palette import looks
+from steerlens.reports._rung_controls import rung_controls_table
 from steerlens.reports._select import each
 from steerlens.reports._svg import png_bytes
 from steerlens.reports._tables import facts_list, stacked_row, stacked_table
@@ -70,7 +71,7 @@ def write_theories(
         answer=escape(theories_answer(evidence, verdicts)),
         overview=_overview(hypotheses, verdicts),
         figure=drawn,
-        rungs=rungs_table(evidence.rungs),
+        rungs=rungs_table(evidence.rungs) + rung_controls_table(evidence.comparisons, LADDER_RUNGS[0][1]),
         theories="\n".join(_theory(h, v) for h, v in zip(hypotheses, verdicts, strict=True)),
         limits="".join(f"<li>{escape(one)}</li>" for one in theories_limits(evidence)),
         command=escape(f"steerlens theory run --study study.toml --out {evidence.name}"),

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from steerlens.cli import main
+from steerlens.evaluation import Comparison
+from steerlens.reports._numbers import estimate
 from steerlens.theories import THEORIES, theory
 
 
@@ -67,6 +69,13 @@ def test_theories_are_run_and_reported_on_a_tiny_model(
     page = (out / "report.html").read_text("utf-8")
     assert "1 units (concept) were measured; 8 are needed" in page
     assert {v["hypothesis"] for v in json.loads((out / "verdicts.json").read_text())} == {"T1", "T18"}
+    records = Comparison.load(out / "concepts" / "plural").records
+    at = records[(records["split"] == "test") & (records["metric"] == "effect_at_budget")].set_index("method")
+    for control in ("MeanShift, exchanged labels 00", "MeanShift at block 3", "PC1 of neutral texts"):
+        assert estimate(*at.loc[control, ["value", "low", "high"]]) in page, control
+    said = records[(records["role"] == "text") & (records["metric"] == "effect")]
+    for label, (_, row) in zip(("prompt", "opposite prompt", "4-shot"), said.iterrows(), strict=True):
+        assert f"{label} {estimate(row['value'], row['low'], row['high'])} (" in page
     (out / "report.html").unlink()
     assert run(monkeypatch, "report", str(out)) == 0
     assert (out / "report.html").read_text("utf-8") == page
