@@ -6,7 +6,7 @@ from html import escape
 import pandas as pd
 
 from steerlens.evaluation import Comparison
-from steerlens.reports._numbers import DASH, estimate, general
+from steerlens.reports._numbers import DASH, estimate, general, number
 from steerlens.reports._select import budget_of
 from steerlens.reports._tables import control_of, stacked_row, stacked_table
 
@@ -34,13 +34,13 @@ def rung_controls_table(comparisons: Mapping[str, Comparison], method: str) -> s
         "neutral texts as long as the mean shift. What is said and shown in a prompt has no strength: in round "
         "brackets stands its KL on neutral texts, nats per token. †: the budget was never reached."
     )
-    return stacked_table("layers", caption, heads, "\n".join(body))
+    return "<h3>Controls</h3>" + stacked_table("layers", caption, heads, "\n".join(body))
 
 
 def _cells(c: Comparison, rows: pd.DataFrame, method: str) -> list[str]:
     head = c.headline[c.headline["method"] == method].iloc[0]
     cells = [estimate(head["effect"], head["effect_low"], head["effect_high"]) + ("" if head["reached"] else " †")]
-    cells.append(f"{head['random_low']:.2f} to {head['random_high']:.2f}")
+    cells.append(f"{number(head['random_low'])} to {number(head['random_high'])}")
     cells += [control_of(rows[rows["role"] == role], method, budget_of(c)) for role in _FITTED]
     neutral = rows[(rows["role"] == "neutral direction") & (rows["metric"] == "effect_at_budget")]
     cells.append(DASH if neutral.empty else estimate(*neutral.iloc[0][["value", "low", "high"]]))
