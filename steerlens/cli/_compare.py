@@ -88,7 +88,6 @@ def compare(
 ) -> None:
     """Compare steering methods on a concept, or on several, at one budget of side effects, and write a report."""
     from steerlens.activations import Site
-    from steerlens.concepts import Split, load_concept
     from steerlens.evaluation import ComparisonPlan, neutral_texts
     from steerlens.interventions import LoraFinetune
     from steerlens.models import load_model
@@ -109,13 +108,7 @@ def compare(
     texts = neutral_texts()[: max_texts or None]
     if len(texts) < 10:
         raise OptionError(f"--max-texts must be 10 or more, 5 for each half, or 0 for all, but got {max_texts}.")
-    splits: dict[str, Split] = {}
-    for name in concept:
-        pairs = load_concept(name)
-        if folder_name(pairs.name) in map(folder_name, splits):
-            raise OptionError(f"--concept must differ, but {pairs.name!r} was given twice.")
-        parts = ((part[:max_pairs] if max_pairs else part) for part in pairs.split(seed=seed))
-        splits[pairs.name] = Split(*parts)
+    splits = _splits(concept, seed=seed, max_pairs=max_pairs)
     check_folder(out)
     lens = load_model(model, dtype=dtype, device=device)
     plan = replace(plan, sites=sites_at(numbers, lens))
@@ -131,6 +124,20 @@ def report(
     from steerlens.reports import write_report
 
     say(write_report(Comparison.load(folder), folder))
+
+
+def _splits(concepts: "Sequence[str]", *, seed: int, max_pairs: int) -> "dict[str, Split]":
+    """The parts of each concept, by its name; of each part the first so many pairs, or all for 0."""
+    from steerlens.concepts import Split, load_concept
+
+    splits: dict[str, Split] = {}
+    for name in concepts:
+        pairs = load_concept(name)
+        if folder_name(pairs.name) in map(folder_name, splits):
+            raise OptionError(f"--concept must differ, but {pairs.name!r} was given twice.")
+        parts = ((part[:max_pairs] if max_pairs else part) for part in pairs.split(seed=seed))
+        splits[pairs.name] = Split(*parts)
+    return splits
 
 
 def _compared(

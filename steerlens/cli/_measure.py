@@ -168,18 +168,11 @@ def evaluate(
     }
     found = [mini_capability(lens, arms, seed=seed)] if MINI in names else []
     if of_harness:
-        found.append(
-            evaluate_tasks(
-                lens,
-                arms,
-                of_harness,
-                limit=limit or None,
-                seed=seed,
-                include_path=include_path,
-                num_fewshot=None if num_fewshot < 0 else num_fewshot,
-                chat_template=chat_template,
-            )
-        )
+        asked = None if num_fewshot < 0 else num_fewshot
+        found.append(evaluate_tasks(
+            lens, arms, of_harness, limit=limit or None, seed=seed, include_path=include_path, num_fewshot=asked,
+            chat_template=chat_template,
+        ))  # fmt: skip
     capability = joined(found)
     print(capability)
     say(capability.save(out) / "capability.json")

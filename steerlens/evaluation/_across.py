@@ -15,6 +15,7 @@ from steerlens.errors import OptionError
 from steerlens.evaluation._compare import ComparisonPlan, FittedMaps, run_comparison
 from steerlens.evaluation._comparison import Comparison
 from steerlens.evaluation._reliability import DoseCurve
+from steerlens.evaluation._stored_curve import stored_curve
 from steerlens.models import LensModel
 from steerlens.numerics import Estimate, bootstrap, holm, sign_flip, two_stage_mean
 
@@ -156,28 +157,11 @@ def dose_curve(comparison: Comparison, method: str) -> DoseCurve:
     Raises:
         OptionError: If the method was not compared.
     """
-    items, texts = (
-        f[(f["role"] == "method") & (f["arm"] == method) & (f["strength"] >= 0)]
-        for f in (comparison.items, comparison.texts)
-    )
+    items, texts = (f[(f["role"] == "method") & (f["arm"] == method)] for f in (comparison.items, comparison.texts))
     if items.empty or texts.empty:
         raise OptionError(f"{method!r} was not compared; there is {', '.join(comparison.headline['method'])}.")
-    propensity = (
-        items.assign(propensity=items["positive"] - items["negative"])
-        .pivot(index="strength", columns="question", values="propensity")
-        .sort_index()
-    )
-    groups = items.drop_duplicates("question").set_index("question")["group"].loc[propensity.columns]
-    kl = texts.pivot(index="strength", columns="text", values="kl").sort_index()
-    n_tokens = texts.drop_duplicates("text").set_index("text")["n_tokens"].loc[kl.columns]
-    values = propensity.to_numpy()
-    return DoseCurve(
-        strengths=tuple(float(s) for s in propensity.index),
-        change=values - values[0],
-        groups=tuple(groups),
-        kl=kl.to_numpy(),
-        n_tokens=n_tokens.to_numpy(dtype=np.float64),
-    )
+    asked = items.assign(number=items["question"], propensity=items["positive"] - items["negative"])
+    return stored_curve(asked, texts.assign(number=texts["text"]))
 
 
 def _contrasts(at: Mapping[str, Mapping[str, Array]], groups: Mapping[str, Sequence[Any]], seed: int) -> pd.DataFrame:

@@ -160,27 +160,24 @@ def card_and_map(
     found = extract(model, fit, [site])[site]
     fitted = method.fit(source=found.negative, target=found.positive)
     grid = tuple(sorted({float(s) for s in plan.strengths if s >= 0 or fitted.reverse is not None}))
-    own = Arm(method_name(method), method_family(method), "method", site, fitted, grid)
     arms = [
-        own,
-        *random_arms(found, plan.upward, n=plan.n_random, seed=plan.seed),
-        *negative_controls(
-            model, [method], fit, found, plan.upward, n_permuted=plan.n_permuted, other=plan.other, seed=plan.seed
-        ),
+        Arm(method_name(method), method_family(method), "method", site, fitted, grid),
+        *_control_arms(model, method, fit, found, plan),
     ]
     held_out = extract(model, test, dict.fromkeys(a.site for a in arms))
     measured = measure(model, arms, test.questions, texts, held_out)
-    resampled = _resampled(model, test, found, method, grid, plan)
+    own = measured[0]
     report = propensity_report(
-        measured[0].propensity, grid, measured[0].groups, seed=plan.seed, resampled=resampled,
-        n_pairs=len(set(found.groups)),
+        own.propensity, grid, own.groups, seed=plan.seed, n_pairs=len(set(found.groups)),
+        resampled=_resampled(model, test, found, method, grid, plan),
     )  # fmt: skip
     said = [] if plan.instructions is None else said_and_shown(model, fit, test, texts, plan.instructions, plan.seed)
-    effect = _effect(measured[0], report, plan)
+    effect = _effect(own, report, plan)
     random = _random(measured, effect.at_budget.value, plan)
     controls = (*_controls(measured, plan), *_said(said, plan))
-    reliability = _reliability(measured[0], report, found, effect, plan)
-    cost = _cost(model, measured[0], fitted, site, effect, plan)
+    reliability = _reliability(own, report, found, effect, plan)
+    cost = _cost(model, own, fitted, site, effect, plan)
+    at_cost = Intervention({site: fitted}, cost.strength)
     made = SteeringCard(
         method=_method_facts(method, fitted),
         model=model_facts(model),
@@ -195,22 +192,35 @@ def card_and_map(
         random=random,
         controls=controls,
         shifts=card_shifts(model, fitted, test, site, grid, plan.instructions, plan.seed) if plan.shifted else (),
-        open_ended=(
-            card_open_ended(model, Intervention({site: fitted}, cost.strength), test, plan.seed)
-            if plan.open_ended
-            else None
-        ),
-        failures=_failures(measured[0], effect.strength),
+        open_ended=card_open_ended(model, at_cost, test, plan.seed) if plan.open_ended else None,
+        failures=_failures(own, effect.strength),
         warnings=card_warnings(effect, reliability, cost, random, controls),
-        provenance={
-            "command": command, "seed": plan.seed, "strengths": list(grid), "n_random": plan.n_random,
-            "n_permuted": plan.n_permuted, "n_resampled": plan.n_resampled, "neutral_texts": len(texts),
-            "sites_tried": plan.sites_tried, **environment(time.monotonic() - started),
-        },
+        provenance=_provenance(plan, grid, len(texts), command) | environment(time.monotonic() - started),
         items=item_records(measured, said),
         texts=text_records(measured, said),
     )  # fmt: skip
     return made, fitted
+
+
+def _control_arms(
+    model: LensModel, method: SteeringMethod, fit: ConceptDataset, found: ContrastiveActivations, plan: CardPlan
+) -> list[Arm]:
+    """Random directions, fits to exchanged labels, another concept's map, and the method at a wrong layer."""
+    upward, seed = plan.upward, plan.seed
+    return [
+        *random_arms(found, upward, n=plan.n_random, seed=seed),
+        *negative_controls(
+            model, [method], fit, found, upward, n_permuted=plan.n_permuted, other=plan.other, seed=seed
+        ),
+    ]
+
+
+def _provenance(plan: CardPlan, grid: tuple[float, ...], n_texts: int, command: str) -> dict[str, object]:
+    return {
+        "command": command, "seed": plan.seed, "strengths": list(grid), "n_random": plan.n_random,
+        "n_permuted": plan.n_permuted, "n_resampled": plan.n_resampled, "neutral_texts": n_texts,
+        "sites_tried": plan.sites_tried,
+    }  # fmt: skip
 
 
 def _resampled(

@@ -1,7 +1,7 @@
 """The outcome of a comparison of steering methods: tables, samples, and what they were made from."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, final
 import pandas as pd
 
 from steerlens.errors import ArtefactError, OptionError
+from steerlens.numerics import Estimate
 
 SCHEMA = "steerlens/comparison/2"
 
@@ -50,6 +51,9 @@ TEXT_COLUMNS = ("role", "arm", "strength", "text", "kl", "nll", "n_tokens")
 
 SAMPLE_COLUMNS = ("method", "family", "site", "layer", "question", "group", "side", "strength", "propensity")
 """One row is one question under one method and strength, on the test half."""
+
+RecordPlace = tuple[str, str, str, str, str, int]
+"""The first columns of a record: split, role, family, method, site, layer."""
 
 _TABLES = {
     "records": RECORD_COLUMNS,
@@ -215,3 +219,14 @@ def read_frame(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if missing:
         raise ArtefactError(f"{path} lacks the columns {', '.join(missing)}. Run the comparison again.")
     return frame
+
+
+def record_table(rows: Iterable[tuple[RecordPlace, float, str, Estimate]]) -> pd.DataFrame:
+    """A table of records, from the place, strength, metric and estimate of each; columns `RECORD_COLUMNS`."""
+    return pd.DataFrame(
+        [
+            (*place, strength, metric, e.value, e.low, e.high, e.level, e.n, e.n_clusters, e.method)
+            for place, strength, metric, e in rows
+        ],
+        columns=list(RECORD_COLUMNS),
+    )

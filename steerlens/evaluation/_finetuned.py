@@ -1,6 +1,6 @@
 """Fine-tuning as a rival of maps: the same pairs, measured on the same questions and texts, at several doses."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -12,17 +12,17 @@ from torch import Tensor
 
 from steerlens.concepts import ConceptDataset, Question
 from steerlens.errors import OptionError
-from steerlens.evaluation._comparison import RECORD_COLUMNS
+from steerlens.evaluation._comparison import record_table
+from steerlens.evaluation._per_token import mean_per_token, ratio_of_perplexities
 from steerlens.evaluation._reliability import DoseCurve
 from steerlens.evaluation._scores import CONTEXT_TOKENS, score_questions
 from steerlens.evaluation._text_baselines import last_log_probs
 from steerlens.interventions import LoraFinetune, LoraWeights
 from steerlens.models import LensModel
-from steerlens.numerics import Estimate, bootstrap, cluster_mean
+from steerlens.numerics import Estimate, cluster_mean
 from steerlens.progress import progress
 
 Array = npt.NDArray[np.float64]
-POSITIVE = (0.0, float("inf"))
 
 
 @final
@@ -70,25 +70,13 @@ class FinetunedBaseline:
         for k, strength in enumerate(self.strengths):
             change = self.propensity[k] - self.propensity[0]
             rows.append((strength, "effect", cluster_mean(change, self.groups, seed=seed)))
-            rows.append((strength, "kl", self._per_token(self.kl[k], seed)))
-            extra = self._per_token(self.nll[k] - self.nll[0], seed, transform=np.exp)
+            rows.append((strength, "kl", mean_per_token(self.kl[k], self.n_tokens, seed=seed)))
+            extra = ratio_of_perplexities(self.nll[k] - self.nll[0], self.n_tokens, seed=seed)
             rows.append((strength, "perplexity_ratio", extra))
         at = self.dose_curve.at_budget(budget, seed=seed)
         rows.append((at.strength, "effect_at_budget", at.effect))
-        where = (split, "fine-tuned", "weights", self.name, "", -1)
-        return pd.DataFrame(
-            [(*where, s, m, e.value, e.low, e.high, e.level, e.n, e.n_clusters, e.method) for s, m, e in rows],
-            columns=list(RECORD_COLUMNS),
-        )
-
-    def _per_token(self, per_text: Array, seed: int, *, transform: Callable[[Array], Array] = lambda x: x) -> Estimate:
-        """Mean over the tokens of all texts of what was summed over each text's, transformed."""
-        return bootstrap(
-            lambda w: transform((w @ per_text) / (w @ self.n_tokens)),
-            [range(len(per_text))],
-            seed=seed,
-            bounds=POSITIVE,
-        )
+        place = (split, "fine-tuned", "weights", self.name, "", -1)
+        return record_table((place, *row) for row in rows)
 
 
 def finetuned_baseline(

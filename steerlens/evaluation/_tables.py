@@ -8,26 +8,20 @@ import numpy as np
 import pandas as pd
 
 from steerlens.activations import Site
-from steerlens.evaluation._comparison import (
-    CONTRAST_COLUMNS,
-    HEADLINE_COLUMNS,
-    RECORD_COLUMNS,
-)
+from steerlens.evaluation._comparison import CONTRAST_COLUMNS, HEADLINE_COLUMNS, RecordPlace, record_table
 from steerlens.evaluation._measure import Arm, Array, Measured
+from steerlens.evaluation._per_token import POSITIVE, mean_per_token, ratio_of_perplexities
 from steerlens.evaluation._reliability import anti_steerable, contrast, steerability
 from steerlens.numerics import Estimate, bootstrap, cluster_mean, holm, minimal_detectable_effect, sign_flip
-
-POSITIVE = (0.0, float("inf"))
 
 
 def record_frame(measured: Sequence[Measured], *, split: str, budget: float, seed: int) -> pd.DataFrame:
     """One row per arm, strength and metric."""
-    rows = [
-        _record(m.arm, split, strength, metric, estimate)
+    return record_table(
+        (_place(m.arm, split), strength, metric, estimate)
         for m in measured
         for strength, metric, estimate in _estimates(m, budget, seed, full=split == "test" and m.arm.role == "method")
-    ]
-    return pd.DataFrame(rows, columns=list(RECORD_COLUMNS))
+    )
 
 
 def _estimates(m: Measured, budget: float, seed: int, *, full: bool) -> Iterator[tuple[float, str, Estimate]]:
@@ -48,18 +42,12 @@ def _estimates(m: Measured, budget: float, seed: int, *, full: bool) -> Iterator
 
 def perplexity_ratio(m: Measured, k: int, *, seed: int) -> Estimate:
     """Perplexity of neutral text at the k-th strength over that of the unsteered model."""
-    extra = m.nll[k] - m.nll[m.zero]
-
-    def ratio(weights: Array) -> Array:
-        out: Array = np.exp((weights @ extra) / (weights @ m.n_tokens))
-        return out
-
-    return bootstrap(ratio, [range(len(extra))], seed=seed, bounds=POSITIVE)
+    return ratio_of_perplexities(m.nll[k] - m.nll[m.zero], m.n_tokens, seed=seed)
 
 
 def per_token(m: Measured, per_text: Array, seed: int) -> Estimate:
     """Mean over the tokens of all texts of what was summed over each text's."""
-    return bootstrap(lambda w: (w @ per_text) / (w @ m.n_tokens), [range(len(per_text))], seed=seed, bounds=POSITIVE)
+    return mean_per_token(per_text, m.n_tokens, seed=seed)
 
 
 def relative_displacement(m: Measured, k: int, seed: int) -> Estimate:
@@ -142,6 +130,5 @@ def contrast_frame(chosen: Sequence[Measured], *, budget: float, seed: int) -> p
     )
 
 
-def _record(arm: Arm, split: str, strength: float, metric: str, e: Estimate) -> tuple[Any, ...]:
-    where = (split, arm.role, arm.family, arm.method, arm.site.hook_name, arm.site.layer, strength, metric)
-    return (*where, e.value, e.low, e.high, e.level, e.n, e.n_clusters, e.method)
+def _place(arm: Arm, split: str) -> RecordPlace:
+    return split, arm.role, arm.family, arm.method, arm.site.hook_name, arm.site.layer

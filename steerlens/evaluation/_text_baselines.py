@@ -23,14 +23,14 @@ from steerlens.concepts import (
     with_user,
 )
 from steerlens.errors import OptionError
-from steerlens.evaluation._comparison import RECORD_COLUMNS
+from steerlens.evaluation._comparison import record_table
+from steerlens.evaluation._per_token import mean_per_token, ratio_of_perplexities
 from steerlens.evaluation._reliability import DoseCurve
 from steerlens.evaluation._scores import CONTEXT_TOKENS, score_questions
 from steerlens.models import LensModel, TokenBatch
-from steerlens.numerics import Estimate, bootstrap, cluster_mean
+from steerlens.numerics import Estimate, cluster_mean
 
 Array = npt.NDArray[np.float64]
-POSITIVE = (0.0, float("inf"))
 N_SHOTS = 4
 TextRole = Literal["prompt", "opposite prompt", "few-shot"]
 
@@ -90,32 +90,20 @@ class TextBaseline:
         Raises:
             EstimateError: If there are fewer than five texts.
         """
-        return self._per_token(self.kl[1], seed)
+        return mean_per_token(self.kl[1], self.n_tokens, seed=seed)
 
     def to_records(self, *, split: Literal["select", "test"], seed: int) -> pd.DataFrame:
         """Rows for a comparison's table of records, with ``role`` and ``family`` "text" and no site (layer −1)."""
         extra = self.propensity_per_token[1] - self.propensity_per_token[0]
-        nll = self.nll[1] - self.nll[0]
         found = {
             "effect": self.effect(seed=seed),
             "kl": self.cost(seed=seed),
             "propensity": cluster_mean(self.propensity[1], self.groups, seed=seed),
             "effect_per_token": cluster_mean(extra, self.groups, seed=seed),
-            "perplexity_ratio": bootstrap(
-                lambda w: np.exp((w @ nll) / (w @ self.n_tokens)), [range(len(nll))], seed=seed, bounds=POSITIVE
-            ),
+            "perplexity_ratio": ratio_of_perplexities(self.nll[1] - self.nll[0], self.n_tokens, seed=seed),
         }
-        where = (split, "text", "text", self.name, "", -1, 1.0)
-        rows = [
-            (*where, metric, e.value, e.low, e.high, e.level, e.n, e.n_clusters, e.method)
-            for metric, e in found.items()
-        ]
-        return pd.DataFrame(rows, columns=list(RECORD_COLUMNS))
-
-    def _per_token(self, per_text: Array, seed: int) -> Estimate:
-        return bootstrap(
-            lambda w: (w @ per_text) / (w @ self.n_tokens), [range(len(per_text))], seed=seed, bounds=POSITIVE
-        )
+        place = (split, "text", "text", self.name, "", -1)
+        return record_table((place, 1.0, metric, e) for metric, e in found.items())
 
 
 def prompt_baseline(

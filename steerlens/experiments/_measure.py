@@ -13,6 +13,7 @@ from steerlens.concepts import ConceptDataset
 from steerlens.errors import OptionError, SteerlensError
 from steerlens.evaluation import Arm, DoseCurve, Measured, anti_steerable, measure, steerability
 from steerlens.evaluation._controls import exchanged
+from steerlens.evaluation._stored_curve import stored_curve
 from steerlens.evaluation._tables import per_token, perplexity_ratio, relative_displacement
 from steerlens.experiments._methods import build_method
 from steerlens.experiments._sites import selector
@@ -111,20 +112,7 @@ def dose_curve(items: pd.DataFrame) -> DoseCurve:
     Args:
         items: What `ResultStore.items` gives.
     """
-    upward = items[items["strength"] >= 0]
-    questions = upward[upward["item"] == "question"]
-    propensity = questions.pivot(index="strength", columns="number", values="propensity").sort_index()
-    texts = upward[upward["item"] == "text"]
-    kl = texts.pivot(index="strength", columns="number", values="kl").sort_index()
-    at_zero = questions[questions["strength"] == 0].sort_values("number")
-    values = propensity.to_numpy(dtype=np.float64)
-    return DoseCurve(
-        strengths=tuple(float(s) for s in propensity.index),
-        change=values - values[0],
-        groups=tuple(at_zero["group"]),
-        kl=kl.to_numpy(dtype=np.float64),
-        n_tokens=texts[texts["strength"] == 0].sort_values("number")["n_tokens"].to_numpy(dtype=np.float64),
-    )
+    return stored_curve(items[items["item"] == "question"], items[items["item"] == "text"])
 
 
 def _arm(model: LensModel, spec: TrialSpec, found: ContrastiveActivations, fit: ConceptDataset) -> Arm:

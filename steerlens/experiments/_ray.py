@@ -1,5 +1,6 @@
 """The same plan on a Ray cluster: actors hold models, and the driver alone writes."""
 
+import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +29,9 @@ ATTEMPTS = 4
 """How often a unit is given to an actor before it counts as failed: an actor can be lost through no fault of it."""
 
 LOCAL = "local"
+
+ANSWER_SECONDS = 10.0
+"""How long a cluster's head may take to accept a connection; Ray itself tries for more than five minutes."""
 
 
 @final
@@ -245,7 +249,20 @@ def _connected(address: str) -> Any:
         raise OptionError("Running on a cluster needs Ray: pip install 'steerlens[ray]'.") from None
     if not ray.is_initialized():
         try:
-            ray.init(address=None if address == LOCAL else address, log_to_driver=False, logging_level="error")
-        except (ConnectionError, ValueError, RuntimeError) as error:
+            _knock(address)
+            # "local" as it is: with no address Ray would join whatever RAY_ADDRESS or the last `ray start` names.
+            ray.init(address=address, log_to_driver=False, logging_level="error")
+        except (OSError, ValueError, RuntimeError) as error:
             raise OptionError(f"No Ray cluster answers at {address!r}: {error}") from None
     return ray
+
+
+def _knock(address: str) -> None:
+    """Connect to the head and hang up, if the address names a host and a port.
+
+    Raises:
+        OSError: If nobody is there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()

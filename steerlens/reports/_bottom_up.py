@@ -7,14 +7,7 @@ import pandas as pd
 from steerlens.experiments import BottomUp
 from steerlens.reports._numbers import estimate
 from steerlens.reports._select import each
-from steerlens.reports._study_page import (
-    NOTHING,
-    IntervalRows,
-    StudyFigure,
-    method_colours,
-    missing_sentence,
-    write_study,
-)
+from steerlens.reports._study_page import IntervalRows, StudyFigure, interval_rows, missing_sentence, write_study
 
 _METHODS = ("function vector", "in-context vectors", "random heads", "exchanged pairs")
 _UNITS = {
@@ -33,9 +26,8 @@ def prepare_bottom_up(found: BottomUp, measure: str) -> IntervalRows:
     for (model, case, condition), own in changes.groupby(["model", "case", "condition"], sort=False):
         of = {r.method: (r.change, r.low, r.high) for r in each(own)}
         name = "\n".join(text for text in (str(case), str(condition), str(model) if many else "") if text)
-        rows.append((name, tuple(of.get(m, NOTHING) for m in _METHODS)))
-    label = _UNITS.get(measure, f"change of {measure} (nats)")
-    return IntervalRows(method_colours(_METHODS), tuple(rows), label)
+        rows.append((name, of))
+    return interval_rows(_METHODS, rows, _UNITS.get(measure, f"change of {measure} (nats)"))
 
 
 def bottom_up_reading(found: BottomUp) -> str:

@@ -7,14 +7,7 @@ import pandas as pd
 from steerlens.experiments import OffCourse
 from steerlens.reports._numbers import counted, estimate, listed, percent
 from steerlens.reports._select import each
-from steerlens.reports._study_page import (
-    NOTHING,
-    IntervalRows,
-    StudyFigure,
-    method_colours,
-    missing_sentence,
-    write_study,
-)
+from steerlens.reports._study_page import IntervalRows, StudyFigure, interval_rows, missing_sentence, write_study
 
 _STEERED = ("function vector", "function vector, searched", "task vector")
 _LEFT_OUT = ("zero-shot", "few-shot")
@@ -29,8 +22,8 @@ def prepare_off_course(found: OffCourse) -> IntervalRows:
     for (model, task), pair in table.groupby(["model", "task"], sort=False) if len(table) else []:
         of = {r.method: (r.recovery, r.recovery_low, r.recovery_high) for r in each(pair)}
         many = table["model"].nunique() > 1
-        rows.append((f"{task}\n{model}" if many else str(task), tuple(of.get(m, NOTHING) for m in methods)))
-    return IntervalRows(method_colours(methods), tuple(rows), "recovery: share right over the few-shot share", 1.0)
+        rows.append((f"{task}\n{model}" if many else str(task), of))
+    return interval_rows(methods, rows, "recovery: share right over the few-shot share", reference=1.0)
 
 
 def off_course_reading(found: OffCourse) -> str:

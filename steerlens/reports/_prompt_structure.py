@@ -12,7 +12,7 @@ from steerlens.reports._study_page import (
     IntervalRows,
     StudyFigure,
     frame_text,
-    method_colours,
+    interval_rows,
     missing_sentence,
     write_study,
 )
@@ -27,11 +27,9 @@ _UNITS = {
 
 def prepare_prompt_structure(found: PromptStructure, model: str, *, metric: str = "log_prob") -> IntervalRows:
     """What one unit of strength does, by condition, by context and by block, for the vector and for random heads."""
-    both = [found.effects(model, metric=metric, vector=v) for v in _METHODS]
-    rows: list[tuple[str, tuple[Interval, ...]]] = [
-        (name, tuple(_interval(e.of(term)[k]) for e in both)) for term, k, name in _levels(found, model)
-    ]
-    return IntervalRows(method_colours(_METHODS), tuple(rows), f"change for each unit of strength: {_UNITS[metric]}")
+    both = {v: found.effects(model, metric=metric, vector=v) for v in _METHODS}
+    rows = [(name, {v: _interval(e.of(term)[k]) for v, e in both.items()}) for term, k, name in _levels(found, model)]
+    return interval_rows(_METHODS, rows, f"change for each unit of strength: {_UNITS[metric]}")
 
 
 def prompt_structure_reading(found: PromptStructure) -> str:

@@ -48,6 +48,6 @@ def _cells(c: Comparison, rows: pd.DataFrame, method: str) -> list[str]:
     for name, of in rows[rows["role"] == "text"].groupby("method", sort=False):
         by = of.set_index("metric")
         effect = estimate(*by.loc["effect", ["value", "low", "high"]])
-        label = next(labels) if str(name).startswith("prompt: ") else name
+        label = next(labels) if str(name).startswith("prompt: ") else str(name)
         said.append(f"{label} {effect} ({general(float(by['value'].to_dict()['kl']))})")
     return [*cells, "; ".join(said) or DASH]

@@ -1,6 +1,6 @@
 """What the pages of all studies share: the frame, rows of intervals as a figure, and what was not measured."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
@@ -27,8 +27,8 @@ LANE = 0.22
 """Height of one method within a row, in inches."""
 Interval = tuple[float, float, float]
 """Value, low and high; not numbers where there is nothing to draw."""
-NOTHING: Interval = (float("nan"),) * 3
 
+_NOTHING: Interval = (float("nan"),) * 3
 _FAMILIES = {
     "function vector": "additive",
     "function vector, searched": "additive",
@@ -76,10 +76,23 @@ class StudyFigure:
     data: IntervalRows
 
 
-def method_colours(methods: Sequence[str]) -> tuple[tuple[str, Look], ...]:
-    """How methods of studies are drawn; controls are grey."""
-    found = looks([(m, _FAMILIES.get(m, "random")) for m in methods])
-    return tuple(found.items())
+def interval_rows(
+    methods: Sequence[str],
+    rows: Iterable[tuple[str, Mapping[str, Interval]]],
+    label: str,
+    *,
+    reference: float = float("nan"),
+) -> IntervalRows:
+    """Rows for a figure of these methods, from the name and the intervals of each row; controls are grey.
+
+    Where a row lacks a method, nothing is drawn.
+    """
+    return IntervalRows(
+        looks=tuple(looks([(m, _FAMILIES.get(m, "random")) for m in methods]).items()),
+        rows=tuple((name, tuple(of.get(m, _NOTHING) for m in methods)) for name, of in rows),
+        label=label,
+        reference=reference,
+    )
 
 
 def draw_interval_rows(data: IntervalRows, axes: Axes) -> None:

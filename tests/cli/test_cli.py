@@ -1,14 +1,11 @@
 """The command line as a user meets it: files, last lines, exit codes and one-line errors."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from command_runs import Run, assert_refused_at_once
 
-from steerlens.cli import main
 from steerlens.errors import ModelError
 from steerlens.evaluation import load_card
 from steerlens.interventions import OUTPUT_METHODS, Invariant, ModelReport
@@ -20,39 +17,9 @@ QUICK = {
 }  # fmt: skip
 
 
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: str) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["steerlens", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capfd.readouterr()
-        return Ran(int(ended.value.code or 0), out, err)
-
-    return call
-
-
 def quick(out: Path, **change: str) -> list[str]:
     options = {**QUICK, "--out": str(out), **{f"--{k.replace('_', '-')}": v for k, v in change.items()}}
     return ["compare", *(word for pair in options.items() for word in pair)]
-
-
-def assert_refused(ran: Ran, message: str) -> None:
-    assert ran.code == 2, ran
-    lines = ran.err.splitlines()
-    assert len(lines) == 1, ran.err
-    assert lines[0].startswith("steerlens: ")
-    assert message in lines[0]
-    assert "Traceback" not in ran.out + ran.err
 
 
 def test_without_arguments_it_helps(run: Run):
@@ -106,7 +73,7 @@ def test_maps_are_tried_on_planted_geometry(run: Run):
 
 
 def test_a_method_of_the_output_has_no_planted_geometry(run: Run):
-    assert_refused(run("maps", "--planted", "--maps", "PreferenceShift"), "PreferenceShift")
+    assert_refused_at_once(run("maps", "--planted", "--maps", "PreferenceShift"), "PreferenceShift")
 
 
 def test_a_model_is_described_without_its_weights(run: Run):
@@ -185,7 +152,7 @@ def test_what_needs_no_model_is_refused_before_one_is_loaded(
 
     monkeypatch.setattr("steerlens.models._sources.load_model", load)
     monkeypatch.setattr("steerlens.models.load_model", load, raising=False)
-    assert_refused(run(*quick(tmp_path, **change)), message)
+    assert_refused_at_once(run(*quick(tmp_path, **change)), message)
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused_before_a_model_is_loaded(
@@ -193,8 +160,8 @@ def test_a_file_in_the_place_of_the_folder_is_refused_before_a_model_is_loaded(
 ):
     monkeypatch.setattr("steerlens.models.load_model", None, raising=False)
     (tmp_path / "file").write_text("mine")
-    assert_refused(run(*quick(tmp_path / "file")), "--out")
-    assert_refused(run(*quick(tmp_path / "file" / "below")), "--out")
+    assert_refused_at_once(run(*quick(tmp_path / "file")), "--out")
+    assert_refused_at_once(run(*quick(tmp_path / "file" / "below")), "--out")
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -211,7 +178,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused_before_a_model_is_loaded(
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_two(run: Run, tmp_path: Path, change: dict[str, str], message: str):
-    assert_refused(run(*quick(tmp_path, **change)), message)
+    assert_refused_at_once(run(*quick(tmp_path, **change)), message)
 
 
 def test_geometry_writes_its_page(run: Run, tmp_path: Path):
@@ -254,21 +221,21 @@ def test_geometry_of_the_random_twin_says_so(run: Run, tmp_path: Path):
 
 
 def test_a_required_option_is_asked_for(run: Run):
-    assert_refused(run("compare", "--concept", "sentiment"), "--model")
+    assert_refused_at_once(run("compare", "--concept", "sentiment"), "--model")
 
 
 def test_an_unknown_command_is_refused(run: Run):
-    assert_refused(run("compair"), "compair")
+    assert_refused_at_once(run("compair"), "compair")
 
 
 def test_a_model_that_does_not_exist_is_not_described(run: Run):
-    assert_refused(run("models", "gpt2-xxl"), "gpt2-xxl")
+    assert_refused_at_once(run("models", "gpt2-xxl"), "gpt2-xxl")
 
 
 def test_report_needs_a_folder_of_results(run: Run, tmp_path: Path):
-    assert_refused(run("report", str(tmp_path / "nowhere")), "comparison.json")
+    assert_refused_at_once(run("report", str(tmp_path / "nowhere")), "comparison.json")
     (tmp_path / "file").write_text("")
-    assert_refused(run("report", str(tmp_path / "file")), "comparison.json")
+    assert_refused_at_once(run("report", str(tmp_path / "file")), "comparison.json")
 
 
 def test_ctrl_c_is_one_line_and_exit_code_130(run: Run, monkeypatch: pytest.MonkeyPatch):

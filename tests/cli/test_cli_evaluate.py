@@ -1,14 +1,11 @@
 """`steerlens evaluate` as a user meets it: maps of a comparison, the bundled set, and a local task."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from command_runs import Run, assert_refused
 
-from steerlens.cli import main
 from steerlens.evaluation import CapabilityReport
 from steerlens.maps import random_direction, save_map
 
@@ -25,27 +22,6 @@ metric_list: [{metric: acc}]
 """
 
 
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: str) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["steerlens", "evaluate", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capfd.readouterr()
-        return Ran(int(ended.value.code or 0), out, err)
-
-    return call
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A map as `steerlens compare` saves it."""
@@ -53,17 +29,11 @@ def folder(tmp_path: Path) -> Path:
     return save_map(random_direction(48, norm=9.0, seed=0), tmp_path / "maps" / "RandomShift-2", provenance=facts)
 
 
-def assert_refused(ran: Ran, message: str) -> None:
-    assert ran.code == 2, ran
-    last = ran.err.splitlines()[-1]
-    assert last.startswith("steerlens: ")
-    assert message in last
-    assert "Traceback" not in ran.out + ran.err
-
-
 @pytest.mark.slow
 def test_the_bundled_set_is_answered_under_every_strength(run: Run, folder: Path, tmp_path: Path):
-    ran = run("--model", "tiny-llama", "--map", str(folder), "--strength", "0,2", "--out", str(tmp_path / "out"))
+    ran = run(
+        "evaluate", "--model", "tiny-llama", "--map", str(folder), "--strength", "0,2", "--out", str(tmp_path / "out")
+    )
     assert ran.code == 0, ran.err
     assert ran.out.splitlines()[-1] == str(tmp_path / "out" / "capability.json")
     found = CapabilityReport.load(tmp_path / "out")
@@ -84,8 +54,8 @@ def test_a_local_task_runs_beside_it_without_a_network(run: Run, folder: Path, t
     text = TASK.replace("DATA", str(own / "data.jsonl")).replace("CACHE", str(tmp_path / "cache"))
     (own / "task.yaml").write_text(text)
     ran = run(
-        "--model", "tiny-llama", "--map", str(folder), "--tasks", "mini,local_colours", "--include-path", str(own),
-        "--limit", "7", "--out", str(tmp_path / "out"),
+        "evaluate", "--model", "tiny-llama", "--map", str(folder), "--tasks", "mini,local_colours",
+        "--include-path", str(own), "--limit", "7", "--out", str(tmp_path / "out"),
     )  # fmt: skip
     assert ran.code == 0, ran.err
     found = CapabilityReport.load(tmp_path / "out")
@@ -94,7 +64,17 @@ def test_a_local_task_runs_beside_it_without_a_network(run: Run, folder: Path, t
     assert score.difference.n == 7
     assert score.mcnemar is not None
     assert_refused(
-        run("--model", "tiny-llama", "--map", str(folder), "--tasks", "local_colors", "--include-path", str(own)),
+        run(
+            "evaluate",
+            "--model",
+            "tiny-llama",
+            "--map",
+            str(folder),
+            "--tasks",
+            "local_colors",
+            "--include-path",
+            str(own),
+        ),
         "'local_colours'",
     )
 
@@ -119,9 +99,9 @@ def test_what_needs_no_model_is_refused_before_one_is_loaded(
     (tmp_path / "file").write_text("mine")
     options = {"--model": "tiny-llama", "--map": str(folder), "--out": str(tmp_path / "out"), **change}
     words = [w.replace("FILE", str(tmp_path / "file")) for k, v in options.items() if v is not None for w in (k, v)]
-    assert_refused(run(*words), message)
+    assert_refused(run("evaluate", *words), message)
 
 
 def test_a_map_of_another_model_is_refused(run: Run, folder: Path, tmp_path: Path):
-    ran = run("--model", "tiny-gpt2", "--map", str(folder), "--out", str(tmp_path / "out"))
+    ran = run("evaluate", "--model", "tiny-gpt2", "--map", str(folder), "--out", str(tmp_path / "out"))
     assert_refused(ran, "fitted on 'tiny-llama'")

@@ -1,5 +1,6 @@
 """A study on a cluster of two nodes, one of which is killed: the records of a local run, and nothing twice."""
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from steerlens.concepts import load_concept
+from steerlens.errors import OptionError
 from steerlens.experiments import ResultStore, Study, StudyMethod, StudyModel, Sweep, plan_study, run_on_ray
 from steerlens.models import ModelDescription
 
@@ -88,3 +90,16 @@ def test_a_model_that_fits_in_no_node_is_refused_beforehand(cluster: Any, tmp_pa
     assert "needs about 4400.6 GB, but the most that the cluster offers is 2.0 GB" in failure.reason
     assert len(store) == 0
     assert len(store.notes("failure")) == 1
+
+
+@pytest.mark.parametrize("form", ["{}", "ray://{}"])
+def test_an_address_where_nobody_listens_is_refused_at_once(tmp_path: Path, form: str):
+    pytest.importorskip("ray", reason="needs pip install 'steerlens[ray]'")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = form.format(f"127.0.0.1:{free.getsockname()[1]}")
+    store = ResultStore(tmp_path / "store")
+    plan = plan_study(replace(STUDY, concepts=STUDY.concepts[:1], splits=(0,)), store)
+    started = time.monotonic()
+    with pytest.raises(OptionError, match=f"No Ray cluster answers at '{address}'"):
+        run_on_ray(plan, store, address=address)
+    assert time.monotonic() - started < 30
