@@ -42,6 +42,7 @@ from steerlens.evaluation._compare import (
     run_comparison,
 )
 from steerlens.evaluation._comparison import Comparison, Generation, Provenance
+from steerlens.evaluation._controls import random_arms
 from steerlens.evaluation._dola_choice import DOLA_CHOICE_COLUMNS, DoLaChoice, dola_multiple_choice
 from steerlens.evaluation._dola_scores import EXCLUDED, LAYER_CHOICE_COLUMNS, DoLaScores, score_dola
 from steerlens.evaluation._entanglement import ENTANGLEMENT_COLUMNS, OFF_TARGET_COLUMNS, Entanglement, entanglement
@@ -79,6 +80,7 @@ from steerlens.evaluation._rank_correlation import clustered_spearman
 from steerlens.evaluation._references import generated_references
 from steerlens.evaluation._relative_steerability import RelativeSteerability, relative_steerability
 from steerlens.evaluation._reliability import (
+    SLOPE_RANGE,
     AntiSteerable,
     AtBudget,
     DoseCurve,
@@ -130,6 +132,7 @@ __all__ = [
     "PLANTED_COLUMNS",
     "PNES",
     "SLOPE_COLUMNS",
+    "SLOPE_RANGE",
     "STRENGTHS",
     "TASK_BASELINE_COLUMNS",
     "TASK_METRICS",
@@ -247,6 +250,7 @@ __all__ = [
     "pnes",
     "prompt_baseline",
     "propensity_report",
+    "random_arms",
     "read_caa_results",
     "read_factor",
     "read_texts",

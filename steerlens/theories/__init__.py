@@ -5,6 +5,7 @@ A `Hypothesis` says beforehand what records should show and what would count aga
 that come with steerlens; `admissibility` tries a hypothesis where the answer is known.
 """
 
+from steerlens.theories._across_models import across_models
 from steerlens.theories._adapters import records_of
 from steerlens.theories._admissibility import Admissibility, admissibility
 from steerlens.theories._bures import bures_term, bures_z
@@ -22,6 +23,7 @@ from steerlens.theories._estimates import (
 from steerlens.theories._evidence import ConceptEvidence, concept_evidence, records_for
 from steerlens.theories._hypothesis import Hypothesis, PlantedCase
 from steerlens.theories._judge import judge_all
+from steerlens.theories._maturity_evidence import maturity_records
 from steerlens.theories._planted_studies import PlantedStudy
 from steerlens.theories._records import QUANTITIES, THEORY_COLUMNS, Quantity, gather, rows_of, tidy, units_in
 from steerlens.theories._registration import register, registrations
@@ -106,6 +108,7 @@ __all__ = [
     "TheoryEvidence",
     "TheoryStudy",
     "Verdict",
+    "across_models",
     "admissibility",
     "behaviour_rung",
     "bures_term",
@@ -119,6 +122,7 @@ __all__ = [
     "judge_all",
     "load_evidence",
     "load_theory_study",
+    "maturity_records",
     "mean_over",
     "ratio_over",
     "records_for",

@@ -1,15 +1,17 @@
-"""Tidy records of what was measured: comparisons, geometries, cards, planted tables."""
+"""Tidy records of what was measured: comparisons, geometries, cards, planted tables, studies of in-context tasks."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from steerlens.evaluation import Comparison, Geometry, PlantedTable, SteeringCard
+from steerlens.evaluation import AcrossConcepts, Comparison, Geometry, PlantedTable, SteeringCard
+from steerlens.experiments import OffCourse, PromptStructure
 from steerlens.numerics import Estimate
 from steerlens.theories._records import tidy
+from steerlens.theories._study_adapters import of_off_course, of_prompt_structure
 
-Source = Comparison | Geometry | SteeringCard | PlantedTable
+Source = Comparison | AcrossConcepts | Geometry | SteeringCard | PlantedTable | OffCourse | PromptStructure
 
 
 def records_of(*sources: Source) -> pd.DataFrame:
@@ -18,7 +20,11 @@ def records_of(*sources: Source) -> pd.DataFrame:
     Comparisons give effects, costs, gains (paired differences; ``setting`` is the reference), steerability and
     anti-steered shares, of methods and random directions, and the propensity of every question. Geometries give gaps,
     coherence and local direction at every layer; keep the chosen layer before judging what speaks of concepts. Cards
-    give the same of one method, with d′. Planted tables give effects and energies, a plant being a concept.
+    give the same of one method, with d′. Planted tables give effects and energies, a plant being a concept. Comparisons
+    of several concepts, and of several models, are read like single ones.
+
+    Studies off course give the accuracy of every method, a task being a concept and the method its setting. Studies of
+    prompt structure give the effect of every dose on every word, in nats; keep one layer before judging.
 
     Args:
         sources: In any order; one study's belong together.
@@ -29,6 +35,12 @@ def records_of(*sources: Source) -> pd.DataFrame:
 def _blocks(source: Source) -> Sequence[pd.DataFrame]:
     if isinstance(source, Comparison):
         return _of_comparison(source)
+    if isinstance(source, AcrossConcepts):
+        return [block for one in source.comparisons.values() for block in _of_comparison(one)]
+    if isinstance(source, OffCourse):
+        return [of_off_course(source)]
+    if isinstance(source, PromptStructure):
+        return [of_prompt_structure(source)]
     if isinstance(source, Geometry):
         return [_of_geometry(source)]
     if isinstance(source, SteeringCard):

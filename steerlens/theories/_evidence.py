@@ -31,16 +31,25 @@ from steerlens.maps import (
     method_name,
 )
 from steerlens.models import LensModel
-from steerlens.numerics import Estimate, cluster_mean
+from steerlens.numerics import cluster_mean
 from steerlens.probes import difference_report, manifold_report
 from steerlens.theories._adapters import records_of
 from steerlens.theories._bures import bures_z
+from steerlens.theories._chosen_site import ChosenSite, ends, methods_beside
+from steerlens.theories._elsewhere_evidence import ELSEWHERE_QUANTITIES, elsewhere_evidence
 from steerlens.theories._hypothesis import Hypothesis
+from steerlens.theories._norm_evidence import SCALING, norm_difference, scaling_evidence
+from steerlens.theories._open_evidence import OPEN_QUANTITIES, open_evidence
+from steerlens.theories._path_evidence import PATH_QUANTITIES, path_evidence
 from steerlens.theories._records import tidy
 from steerlens.theories._rungs import RungReading, behaviour_rung
 from steerlens.theories._study import TheoryStudy
 
-AT_BUDGET = frozenset({"effect_at_budget", "gain", "anti_steered", "steerability", "propensity"})
+AT_BUDGET = (
+    frozenset({"effect_at_budget", "gain", "anti_steered", "steerability", "propensity"})
+    | OPEN_QUANTITIES
+    | ELSEWHERE_QUANTITIES
+)
 """Quantities for which a method is measured over all strengths, beside the controls."""
 
 ON_ROWS = frozenset({"own_p", "independent_p", "energy"})
@@ -73,8 +82,8 @@ def concept_evidence(model: LensModel, pairs: ConceptDataset, study: TheoryStudy
 
     Maps are fitted on one part of the pairs, the layer is chosen on the second by the ladder's mean effect at the
     budget, and everything is reported on the third. Geometry and the ladder are always measured, because the rung is
-    read off them; the rest only where a hypothesis reads it. What cannot be had (heads, decoding, other surroundings)
-    is left out, and a hypothesis that needs it will say so.
+    read off them; the rest only where a hypothesis reads it. What cannot be had of pairs (heads, decoding, a model
+    trained to bear steering) is left out, and a hypothesis that needs it will say so.
 
     Args:
         model: What is steered.
@@ -96,7 +105,7 @@ def concept_evidence(model: LensModel, pairs: ConceptDataset, study: TheoryStudy
         instructions=study.instructions(pairs),
         seed=study.seed,
     )
-    comparison, _ = _compare(model, split, plan, study)
+    comparison, maps = _compare(model, split, plan, study)
     site = next(s for s in plan.sites if s.hook_name == comparison.headline["site"].iloc[0])
     shape = geometry(model, pairs, [site], seed=study.seed)
     wanted = read_quantities(study.theories)
@@ -106,6 +115,8 @@ def concept_evidence(model: LensModel, pairs: ConceptDataset, study: TheoryStudy
     blocks = [records_of(comparison, shape), _of_pairs(fit, wanted, here, study.seed)]
     if wanted & ON_ROWS:
         blocks.append(_of_rows(model, split, (fit, select, test), here, study))
+    at = ChosenSite(model, pairs.name, split, study, comparison, compared_methods(study.theories), maps, fit)
+    blocks += _beyond(at, wanted)
     chosen = tidy(*blocks).assign(layers=CHOSEN)
     every = tidy(*_profile(model, split, plan, who, study)) if "alignment" in wanted else tidy()
     reading = RungReading(pairs.name, site.layer, shape.readings[0], behaviour_rung(comparison))
@@ -138,9 +149,21 @@ def _methods(
     theories: Sequence[Hypothesis], quantities: frozenset[str], first: Sequence[SteeringMethod]
 ) -> tuple[SteeringMethod, ...]:
     """Methods named beside the quantities; one that nothing here can fit is left out."""
-    named = [q.method for h in theories for q in h.quantities.values() if q.name in quantities and q.method]
+    named = methods_beside(tuple(theories), quantities)
     known = {method_name(m): m for m in (*METHODS, DirectionShift(direction=LogisticDirection()))}
     return tuple({method_name(m): m for m in (*first, *(known[n] for n in named if n in known))}.values())
+
+
+def _beyond(at: ChosenSite, wanted: frozenset[str]) -> list[pd.DataFrame]:
+    """What is asked of a concept beyond the comparison: lengths, paths, open-ended references, other surroundings."""
+    blocks = [path_evidence(at)] if wanted & PATH_QUANTITIES else []
+    if SCALING in methods_beside(at.study.theories, frozenset({"effect"})):
+        blocks.append(scaling_evidence(at))
+    if wanted & OPEN_QUANTITIES:
+        blocks.append(open_evidence(at))
+    if wanted & ELSEWHERE_QUANTITIES:
+        blocks.append(elsewhere_evidence(at))
+    return blocks
 
 
 def _compare(model: LensModel, split: Split, plan: ComparisonPlan, study: TheoryStudy) -> tuple[Comparison, FittedMaps]:
@@ -149,14 +172,16 @@ def _compare(model: LensModel, split: Split, plan: ComparisonPlan, study: Theory
 
 
 def _of_pairs(fit: ContrastiveActivations, wanted: frozenset[str], here: Mapping[str, Any], seed: int) -> pd.DataFrame:
-    """What the fitting pairs' activations say: covariances, separation, and the angle of reading and writing."""
+    """What the fitting pairs' activations say: covariances, separation, lengths, the angle of reading and writing."""
     source, target = fit.negative.double(), fit.positive.double()
     rows: list[dict[str, Any]] = []
     if "bures" in wanted:
         rows.append({"quantity": "bures", "value": bures_z(source, target, fit.groups, seed=seed)})
     if "d_prime" in wanted:
         report = difference_report(fit.positive, fit.negative, fit.groups, seed=seed)
-        rows.append({"quantity": "d_prime", **_ends(report.d_prime)})
+        rows.append({"quantity": "d_prime", **ends(report.d_prime)})
+    if "norm_difference" in wanted:
+        rows.append(norm_difference(fit, seed=seed))
     if "cosine" in wanted:
         read, write = (e.direction(source, target) for e in (LogisticDirection(), MeanDifference()))
         rows.append({"quantity": "cosine", "value": float(read @ write)})
@@ -190,15 +215,15 @@ def _of_rows(
         report = manifold_report(
             moved, source, target, fit.positive.double(), groups=test.groups, target_groups=test.groups, seed=study.seed
         )
-        rows.append({**arm, "quantity": "energy", **_ends(report.energy)})
+        rows.append({**arm, "quantity": "energy", **ends(report.energy)})
         if not any(r["quantity"] == "energy" and r["role"] == "identity" for r in rows):
-            rows.append({"role": "identity", "method": "", "quantity": "energy", **_ends(report.energy_before)})
+            rows.append({"role": "identity", "method": "", "quantity": "energy", **ends(report.energy_before)})
         judged = {"independent_p": judge.p_target(moved)}
         if isinstance(steering_map, GradientMap):
             judged["own_p"] = torch.sigmoid(steering_map.log_odds(moved)).numpy()
         for quantity, p in judged.items():
             e = cluster_mean(np.asarray(p, dtype=np.float64), test.groups, seed=study.seed)
-            rows.append({**arm, "quantity": quantity, **_ends(e)})
+            rows.append({**arm, "quantity": quantity, **ends(e)})
     # Methods of the main comparison have their effects already.
     known = {method_name(m) for m in compared_methods(study.theories)}
     kept = effects[(effects["quantity"] == "effect") & (effects["strength"] == 1.0) & ~effects["method"].isin(known)]
@@ -223,7 +248,3 @@ def _profile(
         records = records_of(_compare(model, split, alone, study)[0])
         blocks.append(records[records["quantity"] == "effect_at_budget"])
     return blocks
-
-
-def _ends(e: Estimate) -> dict[str, Any]:
-    return {"value": e.value, "low": e.low, "high": e.high, "level": e.level, "n": e.n}
