@@ -6,13 +6,13 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from steerlens.cli import _compare, _lists, _measure, _study, _sweep, _theory
+from steerlens.cli import _agreement, _compare, _lists, _measure, _study, _sweep, _theory
 from steerlens.cli._app import app
 from steerlens.errors import SteerlensError
 
 __all__ = ["app", "main"]
 
-_COMMANDS = (_compare, _measure, _sweep, _study, _theory, _lists)
+_COMMANDS = (_compare, _measure, _agreement, _sweep, _study, _theory, _lists)
 """Importing these files is what makes their commands known."""
 
 

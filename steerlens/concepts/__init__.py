@@ -1,8 +1,9 @@
 """Concepts: pairs of texts that differ in one respect, loaded, validated and split by group.
 
 `load_concept` opens a built-in concept (`concept_names`) or a file in one of five formats (`format_names`).
-`shifts` and `with_…` put the same pairs into other surroundings; `open_ended_items` makes open prompts of them.
-`planted` makes activations whose geometry is known (`plant_names`): concepts without texts.
+`shifts` and `with_…` put the same pairs into other surroundings; `open_ended_items` makes open prompts of them, and
+`lettered_choices` multiple choice. `planted` makes activations whose geometry is known (`plant_names`): concepts
+without texts.
 """
 
 from importlib import import_module
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from steerlens.concepts._builtin import ConceptSummary, concept_names, concept_summaries
 from steerlens.concepts._chat import PLAIN, ChatFormat
+from steerlens.concepts._choices import lettered_choices
 from steerlens.concepts._dataset import ConceptDataset, Split
 from steerlens.concepts._in_context import FORMATS, PromptFormat, TaskPrompt, prompt_format, task_prompts
 from steerlens.concepts._in_context_task import InContextTask, TaskSplit
@@ -59,6 +61,7 @@ __all__ = [
     "format_names",
     "in_chat",
     "instructions",
+    "lettered_choices",
     "load_concept",
     "load_task",
     "open_ended_items",

@@ -4,6 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from steerlens.evaluation._across import AcrossConcepts, across, compare_concepts
+from steerlens.evaluation._agreement import (
+    AGREEMENT_COLUMNS,
+    AGREEMENT_MEASURES,
+    AGREEMENT_RANDOM_COLUMNS,
+    AGREEMENT_RANK_COLUMNS,
+    Agreement,
+    agreement_answer,
+    agreement_ranks,
+    check_agreement,
+)
+from steerlens.evaluation._agreement_measure import AgreementItems, agreement, agreement_items
 from steerlens.evaluation._alignment import ALIGNMENT_COLUMNS, OutputAlignment, output_alignment
 from steerlens.evaluation._anti_steering import AntiSteering, SlopeVariance
 from steerlens.evaluation._caa_results import CaaResults, read_caa_results
@@ -113,6 +124,10 @@ if TYPE_CHECKING:
     from steerlens.evaluation._harness import SteeredLM
 
 __all__ = [
+    "AGREEMENT_COLUMNS",
+    "AGREEMENT_MEASURES",
+    "AGREEMENT_RANDOM_COLUMNS",
+    "AGREEMENT_RANK_COLUMNS",
     "ALIGNMENT_COLUMNS",
     "CAPABILITY_COLUMNS",
     "CAPABILITY_ITEM_COLUMNS",
@@ -141,6 +156,8 @@ __all__ = [
     "TRANSFER_COLUMNS",
     "UNSTEERED",
     "AcrossConcepts",
+    "Agreement",
+    "AgreementItems",
     "AntiSteerable",
     "AntiSteering",
     "Arm",
@@ -209,6 +226,10 @@ __all__ = [
     "Transfer",
     "VarianceDecomposition",
     "across",
+    "agreement",
+    "agreement_answer",
+    "agreement_items",
+    "agreement_ranks",
     "anti_steerable",
     "area_contrast",
     "area_under_frontier",
@@ -219,6 +240,7 @@ __all__ = [
     "card",
     "card_and_map",
     "chat_format",
+    "check_agreement",
     "choice_scores",
     "clustered_spearman",
     "compare",

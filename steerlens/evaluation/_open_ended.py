@@ -139,6 +139,11 @@ def open_ended_report(
     return pd.DataFrame(rows, columns=list(OPEN_ENDED_COLUMNS[1:]))
 
 
+def open_ended_point(base: Likelihoods, steered: Likelihoods, form: Form, quantity: Quantity) -> float:
+    """One number of `open_ended_report` over all items, without its interval."""
+    return float(_statistic(base, steered, form, 1.0, quantity)(np.ones((1, len(base.positive))))[0])
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class OpenEnded:

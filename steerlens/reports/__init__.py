@@ -12,6 +12,16 @@ from steerlens.reports._across import (
     prepare_across,
     write_across,
 )
+from steerlens.reports._agreement import (
+    AgreementPanel,
+    ConceptPoint,
+    agreement_reading,
+    draw_agreement,
+    draw_agreement_key,
+    draw_agreement_panel,
+    prepare_agreement,
+    write_agreement,
+)
 from steerlens.reports._answer import Answer, Finding, answer
 from steerlens.reports._bottom_up import bottom_up_reading, prepare_bottom_up, write_bottom_up
 from steerlens.reports._budget import BudgetEffect, BudgetEffects, draw_budget_effects, prepare_budget_effects
@@ -92,11 +102,13 @@ from steerlens.reports._transfer import draw_transfer
 
 __all__ = [
     "AcrossEffects",
+    "AgreementPanel",
     "Answer",
     "BudgetEffect",
     "BudgetEffects",
     "CardControls",
     "CardQuestions",
+    "ConceptPoint",
     "ControlRow",
     "EntanglementSquare",
     "Finding",
@@ -120,12 +132,16 @@ __all__ = [
     "TrajectoryPanel",
     "TrajectoryPanels",
     "across_html",
+    "agreement_reading",
     "answer",
     "bottom_up_reading",
     "card_html",
     "comparison_html",
     "draw_across",
     "draw_across_effects",
+    "draw_agreement",
+    "draw_agreement_key",
+    "draw_agreement_panel",
     "draw_budget_effects",
     "draw_card_controls",
     "draw_card_questions",
@@ -151,6 +167,7 @@ __all__ = [
     "draw_transfer",
     "off_course_reading",
     "prepare_across",
+    "prepare_agreement",
     "prepare_bottom_up",
     "prepare_budget_effects",
     "prepare_card_controls",
@@ -174,6 +191,7 @@ __all__ = [
     "theories_answer",
     "theories_limits",
     "write_across",
+    "write_agreement",
     "write_bottom_up",
     "write_card",
     "write_geometry",

@@ -1,17 +1,17 @@
-"""Tidy records of what was measured: comparisons, geometries, cards, planted tables, studies of in-context tasks."""
+"""Tidy records of what was measured: comparisons, geometries, cards, agreements, planted tables, studies of tasks."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from steerlens.evaluation import AcrossConcepts, Comparison, Geometry, PlantedTable, SteeringCard
+from steerlens.evaluation import AcrossConcepts, Agreement, Comparison, Geometry, PlantedTable, SteeringCard
 from steerlens.experiments import OffCourse, PromptStructure
 from steerlens.numerics import Estimate
 from steerlens.theories._records import tidy
 from steerlens.theories._study_adapters import of_off_course, of_prompt_structure
 
-Source = Comparison | AcrossConcepts | Geometry | SteeringCard | PlantedTable | OffCourse | PromptStructure
+Source = Comparison | AcrossConcepts | Geometry | SteeringCard | Agreement | PlantedTable | OffCourse | PromptStructure
 
 
 def records_of(*sources: Source) -> pd.DataFrame:
@@ -20,8 +20,9 @@ def records_of(*sources: Source) -> pd.DataFrame:
     Comparisons give effects, costs, gains (paired differences; ``setting`` is the reference), steerability and
     anti-steered shares, of methods and random directions, and the propensity of every question. Geometries give gaps,
     coherence and local direction at every layer; keep the chosen layer before judging what speaks of concepts. Cards
-    give the same of one method, with d′. Planted tables give effects and energies, a plant being a concept. Comparisons
-    of several concepts, and of several models, are read like single ones.
+    give the same of one method, with d′. Agreements give effects in multiple choice and in open text. Planted tables
+    give effects and energies, a plant being a concept. Comparisons of several concepts, and of several models, are read
+    like single ones.
 
     Studies off course give the accuracy of every method, a task being a concept and the method its setting. Studies of
     prompt structure give the effect of every dose on every word, in nats; keep one layer before judging.
@@ -45,6 +46,8 @@ def _blocks(source: Source) -> Sequence[pd.DataFrame]:
         return [_of_geometry(source)]
     if isinstance(source, SteeringCard):
         return [_of_card(source)]
+    if isinstance(source, Agreement):
+        return _of_agreement(source)
     return [_of_planted(source)]
 
 
@@ -115,6 +118,27 @@ def _of_card(card: SteeringCard) -> pd.DataFrame:
         .assign(site=card.site, layer=card.layer, model=str(card.model["name"]), concept=str(card.concept["name"]))
         .fillna(dict.fromkeys(("role", "method", "family"), ""))
     )
+
+
+def _of_agreement(found: Agreement) -> list[pd.DataFrame]:
+    frame = found.frame
+    shared = {
+        "role": "method", "method": found.method, "site": found.site, "model": found.model, "concept": frame["concept"],
+        "strength": frame["strength"], "budget": float("nan") if found.budget is None else found.budget,
+        "level": frame["level"],
+    }  # fmt: skip
+    at = "effect" if found.budget is None else "effect_at_budget"
+    named = {at: "choice", "open_effect": "raw_separation", "promotion": "raw_promotion",
+             "suppression": "raw_suppression"}  # fmt: skip
+    return [
+        pd.DataFrame(
+            {
+                **shared, "quantity": quantity, "value": frame[column], "low": frame[f"{column}_low"],
+                "high": frame[f"{column}_high"], "n": frame["n_questions" if column == "choice" else "n_items"],
+            }
+        )
+        for quantity, column in named.items()
+    ]  # fmt: skip
 
 
 def _row(quantity: str, e: Estimate, **columns: Any) -> dict[str, Any]:
