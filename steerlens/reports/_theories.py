@@ -170,6 +170,7 @@ def theories_limits(evidence: TheoryEvidence) -> list[str]:
             if not c.headline["reached"].astype(bool).all()
         ]
         found += [f"Within the strengths tried these never reached the budget: {'; '.join(short)}."] if short else []
+    found += [f"{name}: {note}" for name, notes in evidence.notes.items() for note in notes]
     found += [f"{name} has no evidence: {why}" for name, why in evidence.problems.items()]
     return found
 

@@ -10,6 +10,7 @@ import torch
 
 from steerlens.activations import ContrastiveActivations, Site, extract
 from steerlens.concepts import ConceptDataset, Split
+from steerlens.errors import FitError
 from steerlens.evaluation import (
     Comparison,
     ComparisonPlan,
@@ -69,12 +70,14 @@ class ConceptEvidence:
         comparison: The ladder and the other methods at equal KL, with its controls.
         geometry: Columns `GEOMETRY_COLUMNS`, at the chosen layer.
         reading: Which rung geometry and behaviour ask for.
+        notes: What was asked for and could not be had, with the reason.
     """
 
     records: pd.DataFrame
     comparison: Comparison
     geometry: pd.DataFrame
     reading: RungReading
+    notes: tuple[str, ...] = ()
 
 
 def concept_evidence(model: LensModel, pairs: ConceptDataset, study: TheoryStudy) -> ConceptEvidence:
@@ -113,15 +116,19 @@ def concept_evidence(model: LensModel, pairs: ConceptDataset, study: TheoryStudy
     here = {**who, "site": site.hook_name, "layer": site.layer}
     fit, select, test = (extract(model, part, [site])[site] for part in split)
     blocks = [records_of(comparison, shape), _of_pairs(fit, wanted, here, study.seed)]
+    notes: tuple[str, ...] = ()
     if wanted & ON_ROWS:
-        blocks.append(_of_rows(model, split, (fit, select, test), here, study))
+        try:
+            blocks.append(_of_rows(model, split, (fit, select, test), here, study))
+        except FitError as error:  # a classifier that cannot tell the classes has no gradient; the rest still counts
+            notes = (f"Rows were not moved at full strength: {error}",)
     at = ChosenSite(model, pairs.name, split, study, comparison, compared_methods(study.theories), maps, fit)
     blocks += _beyond(at, wanted)
     chosen = tidy(*blocks).assign(layers=CHOSEN)
     every = tidy(*_profile(model, split, plan, who, study)) if "alignment" in wanted else tidy()
     reading = RungReading(pairs.name, site.layer, shape.readings[0], behaviour_rung(comparison))
     records = pd.concat([chosen, every.assign(layers=EVERY)] if len(every) else [chosen], ignore_index=True)
-    return ConceptEvidence(records, comparison, shape.to_frame(), reading)
+    return ConceptEvidence(records, comparison, shape.to_frame(), reading, notes)
 
 
 def records_for(hypothesis: Hypothesis, records: pd.DataFrame) -> pd.DataFrame:

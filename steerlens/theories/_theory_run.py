@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, final
@@ -45,6 +45,7 @@ class TheoryEvidence:
         rungs: What geometry and behaviour ask for, by concept.
         problems: Why a concept has no evidence, by concept.
         facts: How it was measured.
+        notes: What could not be had of a concept that was measured, with the reason, by concept.
     """
 
     name: str
@@ -54,6 +55,7 @@ class TheoryEvidence:
     rungs: tuple[RungReading, ...]
     problems: Mapping[str, str]
     facts: Mapping[str, Any]
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def verdicts(self, theories: tuple[Hypothesis, ...], folder: str | Path) -> tuple[Verdict, ...]:
         """Verdicts over hypotheses as they were registered in the folder, under Holm's method.
@@ -128,7 +130,7 @@ def load_evidence(folder: str | Path) -> TheoryEvidence:
     """
     folder = Path(folder)
     about = _document(folder / STUDY)
-    frames, comparisons, rungs, problems = [], {}, [], {}
+    frames, comparisons, rungs, problems, notes = [], {}, [], {}, {}
     for name in about["concepts"]:
         place = _place(folder, name)
         if not (place / EVIDENCE).is_file():
@@ -148,9 +150,10 @@ def load_evidence(folder: str | Path) -> TheoryEvidence:
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ArtefactError(f"{place} cannot be read: {error}. Delete it, and run the study again.") from None
         comparisons[name] = Comparison.load(place)
+        notes[name] = tuple(str(note) for note in found.get("notes", ()))
     records = pd.concat(frames, ignore_index=True) if frames else tidy().assign(layers="")
     return TheoryEvidence(
-        about["name"], about["model"], records, comparisons, tuple(rungs), problems, about["conditions"]
+        about["name"], about["model"], records, comparisons, tuple(rungs), problems, about["conditions"], notes
     )
 
 
@@ -184,7 +187,7 @@ def _measured_and_stored(study: TheoryStudy, pairs: ConceptDataset, model: LensM
         place / EVIDENCE,
         {
             **about, "problem": "", "layer": reading.layer, "geometry": dataclasses.asdict(reading.geometry),
-            "behaviour": dataclasses.asdict(reading.behaviour),
+            "behaviour": dataclasses.asdict(reading.behaviour), "notes": list(found.notes),
         },
     )  # fmt: skip
 
