@@ -65,6 +65,16 @@ def test_the_first_notebook_runs():
     assert "cells ran" in run("-c", code)
 
 
+@pytest.mark.slow
+def test_the_second_notebook_reads_the_stored_study():
+    code = (
+        "import nbformat, nbclient; nb = nbformat.read('notebooks/02_which_rung.ipynb', 4); "
+        "nbclient.NotebookClient(nb, timeout=600, kernel_name='python3').execute(); "
+        "print(sum(c.cell_type == 'code' for c in nb.cells), 'cells ran')"
+    )
+    assert "cells ran" in run("-c", code)
+
+
 def test_every_public_name_is_in_the_docs():
     docs = "\n".join(page.read_text("utf-8") for page in (ROOT / "docs").rglob("*.md"))
     missing = [name for name in steerlens.__all__ if f"`{name}" not in docs]

@@ -114,14 +114,14 @@ def test_a_cell_of_prompt_structure_is_the_vector_at_its_block_and_dose(
 
 
 @pytest.mark.slow
-def test_bottom_up_scores_both_texts_of_a_behaviour_and_its_controls_are_others(model: LensModel, tmp_path: Path):
+def test_bottom_up_scores_both_texts_of_a_behaviour_and_controls_are_not_the_method(model: LensModel, tmp_path: Path):
     concept = load_concept("sentiment")
     plan = BottomUpPlan(
         function_strengths=(1.0,), depths=(0.5,), n_heads=4, vector_strengths=(1.0,), n_demonstrations=4, n_test=24,
         n_dev=5, recipe=RECIPE, seed=0,
     )  # fmt: skip
     loaders = model_loaders(["tiny-llama"], dtype="float32", device="cpu")
-    found = bottom_up(loaders, [], [concept], plan=plan, out=tmp_path).items
+    found = bottom_up(loaders, [PLURAL], [concept], plan=plan, out=tmp_path).items
     test = concept.split(seed=0).test[:24]
     items = open_ended_items(test)
     likelihood = score_continuations(
@@ -132,7 +132,8 @@ def test_bottom_up_scores_both_texts_of_a_behaviour_and_its_controls_are_others(
     np.testing.assert_allclose(own["log p per token, positive text"], likelihood[0::2], **CLOSE)
     np.testing.assert_allclose(own["log p per token, negative text"], likelihood[1::2], **CLOSE)
     np.testing.assert_allclose(own["propensity"], score_questions(model, asked).propensity[0].numpy(), **CLOSE)
-    values = found[found["measure"] == "propensity"].pivot(index="item", columns="method", values="value")
+    of_words = found[(found["measure"] == "log_prob") & (found["condition"] == "no examples")]
+    values = of_words.pivot(index="item", columns="method", values="value")
     for one, other in (("function vector", "random heads"), ("in-context vectors", "exchanged pairs"),
                        ("unsteered", "function vector"), ("unsteered", "in-context vectors")):  # fmt: skip
         assert (values[one] - values[other]).abs().max() > 1e-3, (one, other)

@@ -12,12 +12,14 @@ import torch
 from steerlens import load_model
 from steerlens.activations import planted_concept
 from steerlens.concepts import load_concept
-from steerlens.errors import ArtefactError, OptionError, UnknownNameError
+from steerlens.errors import ArtefactError, FitError, OptionError, UnknownNameError
 from steerlens.evaluation import Comparison, Provenance
 from steerlens.maps import method_name
+from steerlens.reports import theories_limits
 from steerlens.theories import (
     Outcome,
     TheoryStudy,
+    _evidence,
     _theory_run,
     behaviour_rung,
     bures_term,
@@ -178,6 +180,24 @@ def test_a_killed_run_keeps_whole_concepts_and_measures_the_rest(tmp_path: Path,
     evidence, _ = run_theories(asked, model, tmp_path, when=NOW)
     assert measured == ["first", "second", "second"]
     assert [r.concept for r in evidence.rungs] == ["first", "second"]
+
+
+@pytest.mark.slow
+def test_a_concept_without_a_gradient_keeps_its_other_evidence_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def no_gradient(*_: object) -> None:
+        raise FitError("there is no gradient to follow.")
+
+    monkeypatch.setattr(_evidence, "_of_rows", no_gradient)
+    asked = study("planted-linear", "T10", "T20")
+    found, verdicts = run_theories(asked, load_model("planted-linear"), tmp_path, when=NOW)
+    assert [r.concept for r in found.rungs] == ["one"]
+    assert not found.problems
+    assert {"effect_at_budget", "cosine"} <= set(found.records["quantity"])
+    assert {v.hypothesis: v.outcome for v in verdicts}["T20"] is Outcome.VOID
+    said = "one: Rows were not moved at full strength: there is no gradient to follow."
+    assert said in theories_limits(found)
 
 
 def test_hypotheses_are_registered_before_anything_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
