@@ -151,7 +151,7 @@ def theories_answer(evidence: TheoryEvidence, verdicts: Sequence[Verdict]) -> st
     ):
         ways.append(f"{what} asks for " + listed([f"{rung} on {k}" for rung, k in asked.most_common()]))
     together = Counter(r.agree for r in evidence.rungs)
-    both = listed([f"{word} on {k}" for word, k in together.most_common()])
+    both = listed([f"{'are ' * (word == 'undecided')}{word} on {k}" for word, k in together.most_common()])
     return f"Of {counted(n, 'concept')} in {evidence.model}: {ways[0]}; {ways[1]}; they {both}. {'; '.join(said)}."
 
 
