@@ -24,6 +24,7 @@ from steerlens.theories._evidence import ConceptEvidence, concept_evidence, reco
 from steerlens.theories._hypothesis import Hypothesis, PlantedCase
 from steerlens.theories._judge import judge_all
 from steerlens.theories._maturity_evidence import maturity_records
+from steerlens.theories._path_evidence import path_records
 from steerlens.theories._planted_studies import PlantedStudy
 from steerlens.theories._records import QUANTITIES, THEORY_COLUMNS, Quantity, gather, rows_of, tidy, units_in
 from steerlens.theories._registration import register, registrations
@@ -124,6 +125,7 @@ __all__ = [
     "load_theory_study",
     "maturity_records",
     "mean_over",
+    "path_records",
     "ratio_over",
     "records_for",
     "records_of",

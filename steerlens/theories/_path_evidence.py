@@ -13,8 +13,9 @@ from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from steerlens.activations import extract
-from steerlens.concepts import ConceptDataset
+from steerlens.activations import Site, extract
+from steerlens.concepts import ConceptDataset, Split
+from steerlens.models import LensModel
 from steerlens.numerics import moments, principal_subspace
 from steerlens.theories._chosen_site import ChosenSite
 from steerlens.theories._records import tidy
@@ -44,27 +45,41 @@ class Paths:
 
 
 def path_evidence(at: ChosenSite) -> pd.DataFrame:
-    """Energies of paths, and distortion, of a concept whose pairs have the number of their class as ``index``.
-
-    The classes of a concept whose pairs also have a ``successor`` lie on a ring. Nothing of other concepts, and nothing
-    where the fitting or the test half lacks a class.
+    """`path_records` of a concept at its chosen site.
 
     Args:
         at: The concept and its site.
     """
-    parts = [_classes(part) for part in (at.split.fit, at.split.test)]
-    if any(p is None for p in parts):
+    return path_records(at.model, at.split, at.site, concept=at.concept, seed=at.study.seed)
+
+
+def path_records(model: LensModel, split: Split, site: Site, *, concept: str, seed: int) -> pd.DataFrame:
+    """Energies of paths, and distortion, of a concept whose pairs have the number of their class as ``index``.
+
+    The class is that of the negative text. Those of a concept whose pairs also have a ``successor`` lie on a ring:
+    there source and target have one mean, so that no direction can be fitted and a study of theories cannot measure the
+    concept; its paths are measured here all the same. Nothing of other concepts, and nothing where the fitting or
+    the test half lacks a class, or there are fewer than four.
+
+    Args:
+        model: Whose activations.
+        split: Curves go through the means of the fitting half, and energies are distances to the test half.
+        site: Chosen beforehand, or on the selection half.
+        concept: Name.
+        seed: Of the other orders; see `paths`.
+
+    Returns:
+        Columns `THEORY_COLUMNS`.
+    """
+    fit, test = _classes(split.fit), _classes(split.test)
+    if fit is None or test is None or set(fit.of) != set(test.of) or len(set(fit.of)) < 4:
         return tidy()
-    (fit, closed), (test, _) = (p for p in parts if p is not None)
-    if set(fit) != set(test) or len(set(fit)) < 4:
-        return tidy()
-    there = extract(at.model, at.split.test, [at.site])[at.site].negative.double()
-    found = paths(at.fit.negative.double(), fit, there, closed=closed, seed=at.study.seed)
-    rows: list[dict[str, Any]] = [
-        {"quantity": "path_energy", "setting": name, "value": value} for name, value in found.energy.items()
-    ]
-    rows.append({"quantity": "distortion", "setting": "", "value": found.distortion})
-    return tidy(pd.DataFrame(rows).assign(n=len(there), **at.here))
+    rows, held_out = (extract(model, part, [site])[site].negative.double() for part in (split.fit, split.test))
+    found = paths(rows, fit.of, held_out, closed=fit.closed, seed=seed)
+    energies = [{"quantity": "path_energy", "setting": name, "value": value} for name, value in found.energy.items()]
+    said = pd.DataFrame([*energies, {"quantity": "distortion", "setting": "", "value": found.distortion}])
+    here: dict[str, Any] = {"model": model.name, "concept": concept, "site": site.hook_name, "layer": site.layer}
+    return tidy(said.assign(n=len(held_out), **here))
 
 
 def paths(
@@ -104,11 +119,20 @@ def paths(
     return Paths(energies, float((_lengths(along) / _lengths(chords)).mean()))
 
 
-def _classes(part: ConceptDataset) -> tuple[Codes, bool] | None:
-    """The class of each pair, and whether classes are cyclic; None for concepts without order."""
+@final
+@dataclass(frozen=True, eq=False)
+class _Classes:
+    """The class of each pair, and whether the last is followed by the first."""
+
+    of: Codes
+    closed: bool
+
+
+def _classes(part: ConceptDataset) -> _Classes | None:
+    """None for concepts without order."""
     if not all(isinstance(p.metadata.get("index"), int) for p in part):
         return None
-    return np.array([p.metadata["index"] for p in part], dtype=np.int64), "successor" in part[0].metadata
+    return _Classes(np.array([p.metadata["index"] for p in part], dtype=np.int64), "successor" in part[0].metadata)
 
 
 def _curve(means: Array, closed: bool) -> CubicSpline:

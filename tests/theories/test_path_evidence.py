@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from steerlens.activations import Site, extract
 from steerlens.concepts import ConceptDataset, ContrastivePair, load_concept
+from steerlens.models import tiny_model
+from steerlens.theories import path_records
 from steerlens.theories._path_evidence import Paths, _classes, paths
 
 K, EACH, WIDTH, RADIUS = 12, 40, 24, 3.0
@@ -62,10 +65,32 @@ def test_classes_without_order_are_as_near_to_a_curve_in_any_order():
 
 
 def test_only_pairs_with_the_number_of_a_class_are_an_ordered_concept():
-    codes, closed = _classes(load_concept("weekdays")) or (None, None)
-    assert closed is True
-    assert sorted(set(codes.tolist())) == list(range(7))
+    days = _classes(load_concept("weekdays"))
+    assert days is not None
+    assert days.closed
+    assert sorted(set(days.of.tolist())) == list(range(7))
     assert _classes(load_concept("plural")) is None
     steps = tuple(ContrastivePair("size", f" {i}", f" not {i}", group=str(i), metadata={"index": i}) for i in range(5))
-    codes, closed = _classes(ConceptDataset("sizes", steps)) or (None, None)
-    assert (codes.tolist(), closed) == ([0, 1, 2, 3, 4], False)
+    sizes = _classes(ConceptDataset("sizes", steps))
+    assert sizes is not None
+    assert (sizes.of.tolist(), sizes.closed) == ([0, 1, 2, 3, 4], False)
+
+
+def test_days_have_paths_though_no_direction_leads_from_each_to_the_next():
+    """Source and target have one mean, so that no direction can be fitted; paths need none."""
+    model, site, split = tiny_model("llama"), Site.resid_post(0), load_concept("weekdays").split(seed=0)
+    fit, test = (extract(model, part, [site])[site] for part in (split.fit, split.test))
+    torch.testing.assert_close(fit.positive.double().mean(0), fit.negative.double().mean(0), rtol=0, atol=1e-6)
+    assert not torch.allclose(fit.positive, fit.negative, atol=1e-2)
+    records = path_records(model, split, site, concept="weekdays", seed=0)
+    numbers = np.array([p.metadata["index"] for p in split.fit])
+    by_hand = paths(fit.negative.double(), numbers, test.negative.double(), closed=True, seed=0)
+    energies = records[records["quantity"] == "path_energy"].set_index("setting")["value"]
+    assert energies.to_dict() == pytest.approx(dict(by_hand.energy))
+    assert records[records["quantity"] == "distortion"]["value"].item() == pytest.approx(by_hand.distortion)
+    assert set(records["n"]) == {len(split.test)}
+
+
+def test_a_concept_without_order_has_no_paths():
+    split = load_concept("plural").split(seed=0)
+    assert path_records(tiny_model("llama"), split, Site.resid_post(0), concept="plural", seed=0).empty
