@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy.typing as npt
-from scipy import optimize, stats
+from scipy import integrate, optimize, stats
 
 from steerlens.errors import EstimateError, OptionError
 from steerlens.numerics._clusters import cluster_means
@@ -86,8 +86,20 @@ def power_of(effect: float, sd: float, n_clusters: int, *, level: float = 0.05) 
         raise OptionError(f"Power needs a positive sd and two clusters, but got sd {sd} and {n_clusters} clusters.")
     d = abs(effect) / sd
     right, wrong = (float(TTestPower().power(x, n_clusters, level / 2, alternative="larger")) for x in (d, -d))
+    far = d * math.sqrt(n_clusters)
+    if math.isnan(right):  # at some points beyond far = 36, where exp(−far²/2) is almost no number any more
+        right = _power_far_out(far, n_clusters - 1, level)
     # Far out the probability of the wrong sign is below 1e-15, and scipy's series for it ends in NaN.
-    return right + wrong if d * math.sqrt(n_clusters) < 8 else right
+    return right + wrong if far < 8 else right
+
+
+def _power_far_out(far: float, df: int, level: float) -> float:
+    """P(T > critical value) of a noncentral t, as the mean over its χ²."""
+    critical = float(stats.t.isf(level / 2, df))
+    found, _ = integrate.quad(
+        lambda u: stats.norm.cdf(far - critical * math.sqrt(stats.chi2.isf(u, df) / df)), 0.0, 1.0, limit=200
+    )
+    return float(found)
 
 
 def clusters_needed(effect: float, sd: float, *, power: float = 0.8, level: float = 0.05) -> int:
