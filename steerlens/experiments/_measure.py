@@ -1,5 +1,6 @@
 """Measuring trials that share a model and data: one pass over each prompt for all of them."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
@@ -12,6 +13,7 @@ from steerlens.activations import ContrastiveActivations, Site, extract
 from steerlens.concepts import ConceptDataset
 from steerlens.errors import OptionError, SteerlensError
 from steerlens.evaluation import Arm, DoseCurve, Measured, anti_steerable, measure, steerability
+from steerlens.evaluation._compare import environment
 from steerlens.evaluation._controls import exchanged
 from steerlens.evaluation._stored_curve import stored_curve
 from steerlens.evaluation._tables import per_token, perplexity_ratio, relative_displacement
@@ -78,12 +80,15 @@ class TrialOutcome:
     reason: str = ""
 
 
-def run_unit(model: LensModel, unit: WorkUnit, environment: Mapping[str, object]) -> list[TrialOutcome]:
+def run_unit(model: LensModel, unit: WorkUnit) -> list[TrialOutcome]:
     """Fit and measure all trials of a unit; one that cannot be fitted or measured says why and stops no other.
+
+    The seconds in a record's environment are those of its whole unit, of ``trials_together`` trials.
 
     Raises:
         SteerlensError: If the data or the sites do not fit the model: then none of them can be measured.
     """
+    started = time.monotonic()
     fit, test = unit.parts
     sites = {spec: site_of(spec) for spec in unit.specs}
     wanted = tuple(dict.fromkeys(sites.values()))
@@ -97,7 +102,8 @@ def run_unit(model: LensModel, unit: WorkUnit, environment: Mapping[str, object]
             outcomes.append(TrialOutcome(spec, None, None, str(error)))
     if arms:
         measured = measure(model, list(arms.values()), test.questions, unit.texts, held_out)
-        outcomes += [_outcome(spec, m, environment) for spec, m in zip(arms, measured, strict=True)]
+        about = environment(time.monotonic() - started) | {"trials_together": len(arms)}
+        outcomes += [_outcome(spec, m, about) for spec, m in zip(arms, measured, strict=True)]
     return outcomes
 
 
@@ -139,7 +145,7 @@ def _fitted(
     return method.fit(source=pairs.negative, target=pairs.positive), method_family(method)
 
 
-def _outcome(spec: TrialSpec, measured: Measured, environment: Mapping[str, object]) -> TrialOutcome:
+def _outcome(spec: TrialSpec, measured: Measured, about: Mapping[str, object]) -> TrialOutcome:
     try:
         metrics = tuple(
             TrialMetric(name, strength, estimate)
@@ -148,7 +154,7 @@ def _outcome(spec: TrialSpec, measured: Measured, environment: Mapping[str, obje
         )
     except SteerlensError as error:
         return TrialOutcome(spec, None, None, str(error))
-    return TrialOutcome(spec, TrialRecord(spec, metrics, dict(environment)), _item_frame(measured))
+    return TrialOutcome(spec, TrialRecord(spec, metrics, dict(about)), _item_frame(measured))
 
 
 Found = Iterator[tuple[float | None, Estimate]]

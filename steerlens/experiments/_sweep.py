@@ -10,7 +10,6 @@ import torch
 
 from steerlens.errors import ModelError, SteerlensError
 from steerlens.evaluation import score_neutral, score_questions
-from steerlens.evaluation._compare import environment
 from steerlens.evaluation._scores import UNSTEERED
 from steerlens.experiments._measure import TrialOutcome, WorkUnit, run_unit, site_of
 from steerlens.experiments._plan import ModelPlan, StudyPlan, unit_cost
@@ -246,7 +245,7 @@ def summed_up(plan: StudyPlan, stored: int, failures: Sequence[TrialFailure], st
 def tried(model: LensModel, unit: WorkUnit) -> list[TrialOutcome | TrialFailure]:
     """The outcomes of a unit; what could not be measured, as failures."""
     try:
-        outcomes = run_unit(model, unit, environment(0.0))
+        outcomes = run_unit(model, unit)
     except SteerlensError as error:
         first = unit.specs[0]
         return [TrialFailure(f"{first.concept} in {first.model}", str(error), len(unit.specs))]

@@ -96,6 +96,13 @@ def test_the_stored_rows_give_back_the_stored_numbers(done: ResultStore):
 
 
 @pytest.mark.slow
+def test_a_record_says_how_long_its_unit_took_and_how_many_trials_that_was(done: ResultStore):
+    for record in done:
+        assert record.environment["seconds"] > 0
+        assert record.environment["trials_together"] == N_TRIALS / 2
+
+
+@pytest.mark.slow
 def test_what_is_stored_is_skipped_without_loading_anything(done: ResultStore):
     load = Loads()
     again = run(STUDY, ResultStore(done.path), load)
