@@ -1,6 +1,6 @@
 """What examples do for the demo model: every built-in task with 0, 5 and 10 of them, with shuffled answers, and told.
 
-Prints the table of docs/in-context.md as Markdown. Takes about a quarter of an hour on one core.
+Prints a table as Markdown. The sixteen tasks in docs/in-context.md took about a quarter of an hour on one core.
 """
 
 import sys

@@ -1,6 +1,7 @@
 """In-context tasks: their files, their splits, and the prompts made of them."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, replace
 from itertools import combinations, pairwise
@@ -16,12 +17,14 @@ from steerlens.concepts import (
     InContextTask,
     PromptFormat,
     distractors,
+    load_concept,
     load_task,
     task_names,
     task_prompts,
     task_summaries,
 )
 from steerlens.concepts._in_context_task import check_word_pairs
+from steerlens.concepts._task_files import TASKS
 from steerlens.errors import ConceptError, OptionError, UnknownNameError
 
 CHAT = ChatFormat("<sys>", "</sys><user>", "<user>", "</user><bot>", next_user="</bot><user>")
@@ -39,6 +42,7 @@ MINIMUM = {
     "capital-cities": 60,
     "english-french": 60,
     "english-spanish": 60,
+    "us-state-capitals": 49,  # Saint Paul is spelled in several ways
 }
 
 
@@ -61,33 +65,126 @@ def test_a_built_in_task_is_whole_and_says_where_it_comes_from(name: str):
         assert len(task_prompts(task, task[:3], format=form, n_shots=2, seed=0)) == 3
 
 
+@pytest.mark.parametrize("name", task_names())
+def test_the_file_of_a_built_in_task_is_read_as_a_concept_with_a_wrong_answer_to_each_question(name: str):
+    concept = load_concept(TASKS / f"{name}.jsonl")
+    assert [p.positive for p in concept] == [f" {output}" for _, output in load_task(name)]
+    assert all(p.negative != p.positive for p in concept)
+    assert sum(map(len, concept.split(seed=0))) == len(concept)
+
+
 def test_the_rules_of_built_in_tasks_hold_for_every_pair():
     """What a rule makes can be made again here."""
     rules = {
         "capitalize": lambda w: w[0].upper() + w[1:],
         "lowercase": str.lower,
+        "uppercase": str.upper,
         "first-letter": lambda w: w[0],
+        "last-letter": lambda w: w[-1],
         "first-of-three": lambda w: w.split(", ")[0],
+        "middle-of-three": lambda w: w.split(", ")[1],
         "last-of-three": lambda w: w.split(", ")[2],
     }
     for name, rule in rules.items():
         assert [output for _, output in load_task(name)] == [rule(given) for given, _ in load_task(name)]
-    lists = [w.split(", ") for name in ("first-of-three", "last-of-three") for w, _ in load_task(name)]
+    lists = [
+        w.split(", ") for name in ("first-of-three", "middle-of-three", "last-of-three") for w, _ in load_task(name)
+    ]
     assert all(len(set(words)) == 3 for words in lists)
     numbers = [given for given, _ in load_task("digits")]
     assert [output for _, output in load_task("digits")] == [str(i) for i in range(1, 101)]
     assert list(load_task("next-number")) == list(pairwise(numbers))
+    assert list(load_task("previous-number")) == [(b, a) for a, b in pairwise(numbers)]
+    tens = ["", "X", "XX", "XXX", "XL", "L", "LX", "LXX", "LXXX", "XC", "C"]
+    units = ["", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX"]
+    assert list(load_task("roman-numerals")) == [(str(i), tens[i // 10] + units[i % 10]) for i in range(1, 101)]
+    low = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh"]
+    low += [f"{n}th" for n in ("twelf", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen")]
+    low.append("nineteenth")
+    for ten in ("twent", "thirt", "fort", "fift", "sixt", "sevent", "eight", "ninet"):
+        low += [f"{ten}ieth", *(f"{ten}y-{unit}" for unit in low[:9])]
+    assert list(load_task("ordinal")) == list(zip(numbers[:99], low, strict=True))
     regular = [(a, b) for a, b in load_task("past-tense") if b.endswith("ed")]
     assert len(regular) == 40
     assert all(b in (f"{a}ed", f"{a}d", f"{a}{a[-1]}ed", f"{a[:-1]}ied") for a, b in regular)
     assert all(b in (f"{a}ing", f"{a[:-1]}ing", f"{a}{a[-1]}ing") for a, b in load_task("present-participle"))
 
 
+def with_ending(word: str, ending: str) -> str:
+    """The word with -ed, -er, -or, -ar or -est: late, latest; dry, driest; hot, hottest; cold, coldest."""
+    if word.endswith("e"):
+        return word[:-1] + ending
+    if re.search("[^aeiou]y$", word):
+        return word[:-1] + "i" + ending
+    return word + (word[-1] if re.fullmatch("[^aeiou]*[aeiou][^aeiouwxy]", word) else "") + ending
+
+
+def with_s(word: str) -> str:
+    """The word with -s, -es or -ies."""
+    return re.sub("[^aeiou]y$", lambda m: m[0][0] + "ie", word) + ("es" if re.search("(s|x|o|ch|sh)$", word) else "s")
+
+
+def with_ly(word: str) -> str:
+    """The adjective with -ly: happily, simply, basically."""
+    for end, adverb in (("ic", "ically"), ("ble", "bly"), ("ple", "ply"), ("tle", "tly"), ("y", "ily")):
+        if word.endswith(end):
+            return word.removesuffix(end) + adverb
+    return f"{word}ly"
+
+
+def test_the_forms_of_built_in_tasks_are_spelled_by_rule():
+    """What is regular is made again here; what follows no rule is counted or named."""
+    assert all(b == with_ending(a, "est") for a, b in load_task("superlative"))
+    assert {b for a, b in load_task("third-person") if b != with_s(a)} == {"has"}
+    assert {b for a, b in load_task("adverb") if b != with_ly(a)} == {"truly"}
+    doers = [(b, [with_ending(a, end) for end in ("er", "or", "ar")]) for a, b in load_task("agent-noun")]
+    assert {b for b, regular in doers if b not in regular} == {"beginner", "kidnapper", "competitor"}
+    irregular = {"policemen", "firemen", "gentlemen", "grandchildren", "people", "scarves", "calves", "elves"}
+    assert {a for a, b in load_task("singular") if a != with_s(b)} == irregular
+    present = load_task("present-of-past")
+    assert len([b for a, b in present if a == with_ending(b, "ed")]) == 52
+    assert len(present) == 88
+    for a, b in load_task("opposite-prefix"):
+        assert b in [f"{prefix}{a}" for prefix in ("un", "in", "im", "il", "ir", "dis")]
+        assert not b.startswith(("im", "il", "ir")) or a[0] in {"im": "mp", "il": "l", "ir": "r"}[b[:2]]
+        assert not b.startswith("in") or a[0] not in "mplr"
+
+
+def test_tasks_that_ask_alike_have_no_pair_in_common():
+    """So that no task is a part of another; of translations into two languages some agree."""
+    tasks = {name: set(load_task(name)) for name in task_names()}
+    common = {(a, b) for a, b in combinations(tasks, 2) if tasks[a] & tasks[b]}
+    assert common == {("english-italian", "english-spanish")}
+    past = dict(load_task("past-tense"))
+    assert not {b for _, b in load_task("singular")} & {a for a, _ in load_task("plural")}
+    assert not {b for _, b in load_task("present-of-past")} & set(past)
+    assert not {a for a, _ in load_task("last-letter")} & {a for a, _ in load_task("first-letter")}
+    participles = dict(load_task("past-participle"))
+    assert all(past[a] != participles[a] for a in past.keys() & participles.keys())
+
+
+def test_capitals_agree_wherever_they_are_asked_for():
+    capital = dict(load_task("capital-cities"))
+    both = [(city, country) for city, country in load_task("country-of-capital") if country in capital]
+    assert len(both) == 75
+    assert all(capital[country] == city for city, country in both)
+
+
 def test_no_word_of_the_antonyms_stands_in_two_pairs_and_no_translation_is_a_copy():
-    words = [w for pair in load_task("antonyms") for w in pair]
-    assert len(words) == len(set(words))
-    for name in ("english-french", "english-spanish"):
+    for name in ("antonyms", "male-female"):
+        words = [w for pair in load_task(name) for w in pair]
+        assert len(words) == len(set(words))
+    for name in ("english-french", "english-german", "english-italian", "english-spanish"):
         assert all(a.lower() != b.lower() for a, b in load_task(name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted({*task_names()} - {"first-letter", "first-of-three", "last-of-three", "last-letter", "middle-of-three"}),
+)
+def test_no_answer_of_a_built_in_task_is_given_twice_where_each_question_has_its_own(name: str):
+    outputs = [b for _, b in load_task(name)]
+    assert len(outputs) == len(set(outputs))
 
 
 # -- the task as a value ---------------------------------------------------------------------------------------
