@@ -9,6 +9,7 @@ from steerlens.activations._extract import (
 )
 from steerlens.activations._memory import shrinking_batches
 from steerlens.activations._planted import planted_concept
+from steerlens.activations._read_once import Reader, ReadOnce
 from steerlens.activations._rows import TextRow, batches, joined_rows
 from steerlens.activations._selectors import (
     AllTokens,
@@ -32,6 +33,8 @@ __all__ = [
     "LastToken",
     "PromptEnd",
     "PromptTokens",
+    "ReadOnce",
+    "Reader",
     "Site",
     "SpanTokens",
     "TextRow",

@@ -117,7 +117,7 @@ def extract(
     found: dict[Site, ContrastiveActivations] = {}
     files: dict[Site, ActivationFile] = {}
     for site in wanted:
-        source = _source(model, dataset, site)
+        source = source_of(model, dataset, site)
         path = None if cache is None else entry_path(Path(cache), source)
         if path is not None and path.exists():
             found[site] = _labelled(ActivationFile.read(path), dataset, site, source)
@@ -131,7 +131,7 @@ def extract(
         try:
             _sweep(model, dataset, tuple(files), keep, batch_tokens)
             for site, file in files.items():
-                found[site] = _labelled(file.finish(), dataset, site, _source(model, dataset, site))
+                found[site] = _labelled(file.finish(), dataset, site, source_of(model, dataset, site))
         finally:
             for file in files.values():
                 file.discard()
@@ -161,7 +161,7 @@ def extract_moments(
 
     _sweep(model, dataset, wanted, merge, batch_tokens)
     return {
-        site: ContrastiveMoments(kept[site][0], kept[site][1], site, _source(model, dataset, site)) for site in wanted
+        site: ContrastiveMoments(kept[site][0], kept[site][1], site, source_of(model, dataset, site)) for site in wanted
     }
 
 
@@ -272,7 +272,8 @@ def _kept_dtype(model: LensModel) -> torch.dtype:
     return torch.float64 if model.dtype == torch.float64 else torch.float32
 
 
-def _source(model: LensModel, dataset: ConceptDataset, site: Site) -> ActivationSource:
+def source_of(model: LensModel, dataset: ConceptDataset, site: Site) -> ActivationSource:
+    """Where activations of a data set at a site come from."""
     return ActivationSource(
         model=model.name,
         revision=model.revision,

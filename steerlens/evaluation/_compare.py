@@ -12,7 +12,7 @@ from typing import Any, final
 
 import pandas as pd
 
-from steerlens.activations import ContrastiveActivations, Site, extract
+from steerlens.activations import ContrastiveActivations, Reader, Site, extract
 from steerlens.concepts import ConceptDataset
 from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation._comparison import Comparison, Generation, Provenance
@@ -173,24 +173,25 @@ def run_comparison(
     select: ConceptDataset | None = None,
     neutral: Sequence[str] | None = None,
     command: str = "",
+    read: Reader = extract,
 ) -> tuple[Comparison, FittedMaps]:
-    """`compare`, with the fitted maps as well, keyed by site and method name."""
+    """`compare`, with the fitted maps as well, keyed by site and method name; ``read`` is how activations are had."""
     started = time.monotonic()
     check_splits(fit, select, test, len(plan.sites))
     texts = list(neutral) if neutral is not None else list(neutral_texts())
     if len(texts) < 10:
         raise OptionError(f"Side effects need at least 10 neutral texts, 5 for each half, but got {len(texts)}.")
-    activations = extract(model, fit, plan.sites)
+    activations = read(model, fit, plan.sites)
     maps = fit_maps(plan.methods, activations, model=model, pairs=fit)
     frames: list[pd.DataFrame] = []
     site = plan.sites[0]
     if select is not None and len(plan.sites) > 1:
-        on_select = _measure_all_sites(model, plan, maps, select, texts[0::2])
+        on_select = _measure_all_sites(model, plan, maps, select, texts[0::2], read)
         frames.append(record_frame(on_select, split="select", budget=plan.budget, seed=plan.seed))
         site = best_site(on_select, plan.budget)
     methods = [_arm(plan, m, site, maps, plan.strengths) for m in plan.methods]
     arms = [*methods, *_control_arms(model, fit, activations[site], plan, texts[0::2])]
-    held_out = extract(model, test, dict.fromkeys(a.site for a in arms))
+    held_out = read(model, test, dict.fromkeys(a.site for a in arms))
     measured = measure(model, arms, test.questions, texts[1::2], held_out)
     chosen, random = measured[: len(methods)], [m for m in measured if m.arm.role == "random"]
     frames.append(record_frame(measured, split="test", budget=plan.budget, seed=plan.seed))
@@ -242,10 +243,10 @@ def fit_maps(
 
 
 def _measure_all_sites(
-    model: LensModel, plan: ComparisonPlan, maps: FittedMaps, select: ConceptDataset, texts: Sequence[str]
+    model: LensModel, plan: ComparisonPlan, maps: FittedMaps, select: ConceptDataset, texts: Sequence[str], read: Reader
 ) -> list[Measured]:
     arms = [_arm(plan, method, site, maps, plan.upward) for site in plan.sites for method in plan.methods]
-    return measure(model, arms, select.questions, texts, extract(model, select, plan.sites))
+    return measure(model, arms, select.questions, texts, read(model, select, plan.sites))
 
 
 def _arm(plan: ComparisonPlan, method: Method, site: Site, maps: FittedMaps, strengths: tuple[float, ...]) -> Arm:

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from steerlens.activations import ContrastiveActivations, Site, extract
+from steerlens.activations import ContrastiveActivations, Reader, Site, extract
 from steerlens.concepts import ConceptDataset, Split
 from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation._geometry_reading import LayerReading, read_layer
@@ -117,6 +117,7 @@ def geometry(
     probes: Sequence[Probe] = PROBES,
     seeds: Sequence[int] = (0, 1, 2),
     seed: int = 0,
+    read: Reader = extract,
 ) -> Geometry:
     """Probe a concept at every site, in one extraction.
 
@@ -130,6 +131,7 @@ def geometry(
         probes: Nested probes; at least one linear, one quadratic and one network.
         seeds: Of networks and permuted labels.
         seed: Of the split and of resampling.
+        read: How activations are had; a `steerlens.activations.ReadOnce` gives out again what it has read.
 
     Raises:
         OptionError: There are no sites.
@@ -145,7 +147,7 @@ def geometry(
                 f"geometry needs 5 groups in each part of the split, but {dataset.name!r} leaves {len(part.groups)} to "
                 f"{name}. Use pairs of at least 20 groups."
             )
-    found = extract(model, dataset, where)
+    found = read(model, dataset, where)
     layers = []
     with progress(f"geometry of {dataset.name}", len(where)) as advance:
         for site in where:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from steerlens.activations import ContrastiveActivations, Site, extract
+from steerlens.activations import ContrastiveActivations, Reader, ReadOnce, Site
 from steerlens.concepts import ConceptDataset, Split
 from steerlens.errors import FitError
 from steerlens.evaluation import (
@@ -108,24 +108,25 @@ def concept_evidence(model: LensModel, pairs: ConceptDataset, study: TheoryStudy
         instructions=study.instructions(pairs),
         seed=study.seed,
     )
-    comparison, maps = _compare(model, split, plan, study)
+    read = ReadOnce.of(model, pairs, plan.sites)
+    comparison, maps = _compare(model, split, plan, study, read)
     site = next(s for s in plan.sites if s.hook_name == comparison.headline["site"].iloc[0])
-    shape = geometry(model, pairs, [site], seed=study.seed)
+    shape = geometry(model, pairs, [site], seed=study.seed, read=read)
     wanted = read_quantities(study.theories)
     who = {"model": model.name, "concept": pairs.name}
     here = {**who, "site": site.hook_name, "layer": site.layer}
-    fit, select, test = (extract(model, part, [site])[site] for part in split)
+    fit, select, test = (read(model, part, [site])[site] for part in split)
     blocks = [records_of(comparison, shape), _of_pairs(fit, wanted, here, study.seed)]
     notes: tuple[str, ...] = ()
     if wanted & ON_ROWS:
         try:
-            blocks.append(_of_rows(model, split, (fit, select, test), here, study))
+            blocks.append(_of_rows(model, split, (fit, select, test), here, study, read))
         except FitError as error:  # a classifier that cannot tell the classes has no gradient; the rest still counts
             notes = (f"Rows were not moved at full strength: {error}",)
     at = ChosenSite(model, pairs.name, split, study, comparison, compared_methods(study.theories), maps, fit)
     blocks += _beyond(at, wanted)
     chosen = tidy(*blocks).assign(layers=CHOSEN)
-    every = tidy(*_profile(model, split, plan, who, study)) if "alignment" in wanted else tidy()
+    every = tidy(*_profile(model, split, plan, who, study, read)) if "alignment" in wanted else tidy()
     reading = RungReading(pairs.name, site.layer, shape.readings[0], behaviour_rung(comparison))
     records = pd.concat([chosen, every.assign(layers=EVERY)] if len(every) else [chosen], ignore_index=True)
     return ConceptEvidence(records, comparison, shape.to_frame(), reading, notes)
@@ -173,9 +174,13 @@ def _beyond(at: ChosenSite, wanted: frozenset[str]) -> list[pd.DataFrame]:
     return blocks
 
 
-def _compare(model: LensModel, split: Split, plan: ComparisonPlan, study: TheoryStudy) -> tuple[Comparison, FittedMaps]:
+def _compare(
+    model: LensModel, split: Split, plan: ComparisonPlan, study: TheoryStudy, read: Reader
+) -> tuple[Comparison, FittedMaps]:
     command = f"steerlens theory run --study {study.name}.toml"
-    return run_comparison(model, split.fit, split.test, plan, select=split.select, neutral=study.texts, command=command)
+    return run_comparison(
+        model, split.fit, split.test, plan, select=split.select, neutral=study.texts, command=command, read=read
+    )
 
 
 def _of_pairs(fit: ContrastiveActivations, wanted: frozenset[str], here: Mapping[str, Any], seed: int) -> pd.DataFrame:
@@ -202,6 +207,7 @@ def _of_rows(
     found: tuple[ContrastiveActivations, ContrastiveActivations, ContrastiveActivations],
     here: Mapping[str, Any],
     study: TheoryStudy,
+    read: Reader,
 ) -> pd.DataFrame:
     """Held-out rows moved at full strength: what two classifiers and the energy distance make of them, and effects."""
     fit, select, test = found
@@ -210,7 +216,7 @@ def _of_rows(
         sites=(site,), methods=methods, strengths=(0.0, 1.0), budget=study.budget, n_random=0, controls=False,
         seed=study.seed,
     )  # fmt: skip
-    comparison, maps = _compare(model, split, plan, study)
+    comparison, maps = _compare(model, split, plan, study, read)
     effects = records_of(comparison)
     judge = train_judge("linear", select.negative, select.positive, study.seed)
     source, target = test.negative.double(), test.positive.double()
@@ -238,7 +244,7 @@ def _of_rows(
 
 
 def _profile(
-    model: LensModel, split: Split, plan: ComparisonPlan, who: Mapping[str, Any], study: TheoryStudy
+    model: LensModel, split: Split, plan: ComparisonPlan, who: Mapping[str, Any], study: TheoryStudy, read: Reader
 ) -> list[pd.DataFrame]:
     """Output alignment, and the mean shift's effect at the budget, on the test half at every layer."""
     found = output_alignment(model, split.fit, split.test, layers=study.layers, seed=study.seed).frame
@@ -252,6 +258,6 @@ def _profile(
         alone = replace(
             plan, sites=(site,), methods=tuple(shift), n_random=0, controls=False, other=None, instructions=None
         )
-        records = records_of(_compare(model, split, alone, study)[0])
+        records = records_of(_compare(model, split, alone, study, read)[0])
         blocks.append(records[records["quantity"] == "effect_at_budget"])
     return blocks
