@@ -22,6 +22,7 @@ from steerlens.experiments._ray import run_on_ray
 from steerlens.experiments._recovery import REACHED_COLUMNS, RECOVERY_COLUMNS, recovery
 from steerlens.experiments._repair import Repair
 from steerlens.experiments._rival_grids import LAYER_SUBSETS, BottomUpPlan
+from steerlens.experiments._rivals import TEXT_LIKELIHOODS
 from steerlens.experiments._store import ResultStore
 from steerlens.experiments._stored_parts import StoredParts, StudyPart
 from steerlens.experiments._study import Study, StudyMethod, StudyModel, load_study
@@ -40,6 +41,7 @@ __all__ = [
     "RIVAL_COLUMNS",
     "STRUCTURE_CELL_COLUMNS",
     "STRUCTURE_METRICS",
+    "TEXT_LIKELIHOODS",
     "BottomUp",
     "BottomUpPlan",
     "Calibration",

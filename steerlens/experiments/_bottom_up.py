@@ -11,7 +11,7 @@ from steerlens.concepts import ConceptDataset, InContextTask, load_concept, load
 from steerlens.errors import OptionError
 from steerlens.experiments._model_loaders import Failure, Measure, ModelLoader, measure_models
 from steerlens.experiments._rival_grids import FUNCTION, IN_CONTEXT, BottomUpPlan
-from steerlens.experiments._rivals import measured_behaviour, measured_function
+from steerlens.experiments._rivals import TEXT_LIKELIHOODS, measured_behaviour, measured_function
 from steerlens.experiments._stored_parts import StoredParts, StudyPart
 from steerlens.models import LensModel
 from steerlens.numerics import Estimate, cluster_change, cluster_mean
@@ -68,11 +68,14 @@ class BottomUp:
         return pd.DataFrame(rows, columns=list(RIVAL_COLUMNS))
 
     def contests(self) -> pd.DataFrame:
-        """Function vector less in-context vectors, case by case (columns `CONTEST_COLUMNS`)."""
+        """Function vector less in-context vectors, case by case (columns `CONTEST_COLUMNS`).
+
+        In what steering is for; the likelihood of single texts is what it costs, and stands in `changes` alone.
+        """
         rows = []
         for key, case in _cases(self.items):
             table = _table(case)
-            if not {FUNCTION, IN_CONTEXT} <= set(table.columns):
+            if key[-1] in TEXT_LIKELIHOODS or not {FUNCTION, IN_CONTEXT} <= set(table.columns):
                 continue
             e = _difference(table, IN_CONTEXT, FUNCTION, seed=self.plan.seed)
             winner = FUNCTION if e.low > 0 else IN_CONTEXT if e.high < 0 else ""

@@ -32,6 +32,8 @@ from steerlens.models import LensModel
 
 Choose = Callable[[Sequence[Candidate]], Candidate]
 FUNCTION_MEASURES = ("first_token_accuracy", "log_prob")
+TEXT_LIKELIHOODS = ("log p per token, positive text", "log p per token, negative text")
+"""Measures that tell what steering costs, and not where it goes."""
 
 
 @final
@@ -104,8 +106,8 @@ def measured_behaviour(model: LensModel, concept: ConceptDataset, plan: BottomUp
     groups = [p.group for p in items]
     measures: Mapping[str, tuple[npt.NDArray[np.float64], list[str]]] = {
         "propensity": (propensity, [q.group for q in questions]),
-        "log p per token, positive text": (likelihood[:, 0::2], groups),
-        "log p per token, negative text": (likelihood[:, 1::2], groups),
+        TEXT_LIKELIHOODS[0]: (likelihood[:, 0::2], groups),
+        TEXT_LIKELIHOODS[1]: (likelihood[:, 1::2], groups),
         "log p per token, positive less negative": (likelihood[:, 0::2] - likelihood[:, 1::2], groups),
     }
     frames = [

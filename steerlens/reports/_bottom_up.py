@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from steerlens.experiments import BottomUp
+from steerlens.experiments import TEXT_LIKELIHOODS, BottomUp
 from steerlens.reports._numbers import estimate
 from steerlens.reports._select import each
 from steerlens.reports._study_page import IntervalRows, StudyFigure, interval_rows, missing_sentence, write_study
@@ -32,7 +32,7 @@ def prepare_bottom_up(found: BottomUp, measure: str) -> IntervalRows:
 
 def bottom_up_reading(found: BottomUp) -> str:
     """What the study says, in sentences."""
-    contests = found.contests()
+    contests, changes = found.contests(), found.changes()
     said = []
     for kind, own in contests.groupby("kind", sort=False):
         won = own["winner"].value_counts()
@@ -43,11 +43,18 @@ def bottom_up_reading(found: BottomUp) -> str:
         )
     against = [
         f"{r.case} ({r.method}, {r.measure})"
-        for r in each(found.changes())
-        if r.method in _METHODS[:2] and r.high < 0 and "negative text" not in r.measure
+        for r in each(changes)
+        if r.method in _METHODS[:2] and r.high < 0 and r.measure not in TEXT_LIKELIHOODS
     ]
     if against:
         said.append(f"Settings that were best on development items steer the wrong way on {', '.join(against)}.")
+    costly = [
+        f"{r.case} ({r.method}: {estimate(r.change, r.low, r.high, signed=True)} nats a token)"
+        for r in each(changes)
+        if r.method in _METHODS[:2] and r.high < 0 and r.measure == TEXT_LIKELIHOODS[0]
+    ]
+    if costly:
+        said.append(f"Even the texts steered towards become less likely on {', '.join(costly)}.")
     text = " ".join(said) or "No case was measured with both methods."
     return text + missing_sentence(found.failures)
 
@@ -79,7 +86,10 @@ def write_bottom_up(found: BottomUp, folder: str | Path, *, command: str = "") -
     ]  # fmt: skip
     tables = []
     if len(contests):
-        caption = "Paired on the same items; settings chosen on others. Nobody is ahead where the interval contains 0."
+        caption = (
+            "Paired on the same items; settings chosen on others. Nobody is ahead where the 95 % interval contains 0; "
+            "it is not widened for the number of comparisons."
+        )
         tables.append(("Function vector less in-context vectors", caption, _contests(contests)))
     if len(changes):
         caption = "From the unsteered model. Controls act at the setting of the method above them."

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from steerlens.experiments import (
+    TEXT_LIKELIHOODS,
     BottomUp,
     BottomUpPlan,
     Failure,
@@ -65,10 +66,10 @@ def structure_found(slopes: tuple[float, float]) -> PromptStructure:
     return PromptStructure(plan, "antonyms", pd.DataFrame(rows, columns=columns), FAILED)
 
 
-def bottom_up_found(function: float, in_context: float) -> BottomUp:
+def bottom_up_found(function: float, in_context: float, measure: str = "log_prob") -> BottomUp:
     draw = np.random.default_rng(0)
     rows = [
-        ("m", "functional", "plural", "no examples", "log_prob", method, "block 1", w, w, level + 0.1 * draw.normal())
+        ("m", "functional", "plural", "no examples", measure, method, "block 1", w, w, level + 0.1 * draw.normal())
         for method, level in (("unsteered", 0.0), ("function vector", function), ("in-context vectors", in_context))
         for w in WORDS
     ]
@@ -118,6 +119,16 @@ def test_bottom_up_names_the_winner_and_what_steers_the_wrong_way():
     ((name, intervals),) = prepare_bottom_up(bottom_up_found(1.0, 0.2), "log_prob").rows
     assert name == "plural\nno examples"
     assert abs(intervals[0][0] - 1) < 0.1 < 0.12 < intervals[1][0] < 0.3
+
+
+def test_bottom_up_counts_the_likelihood_of_one_text_as_cost_and_not_as_a_win():
+    cost = "Even the texts steered towards become less likely on plural (function vector: −"
+    found = bottom_up_found(-1.0, 0.2, TEXT_LIKELIHOODS[0])
+    assert found.contests().empty
+    assert cost in bottom_up_reading(found)
+    assert "wrong way" not in bottom_up_reading(found)
+    for other in (bottom_up_found(1.0, 0.2, TEXT_LIKELIHOODS[0]), bottom_up_found(-1.0, 0.2, TEXT_LIKELIHOODS[1])):
+        assert "less likely" not in bottom_up_reading(other)
 
 
 def test_pages_are_whole_escaped_and_name_what_is_missing(tmp_path: Path):
