@@ -51,6 +51,9 @@ def show_theories(
         console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
+STRENGTHS = "0,0.5,1,2,4"
+
+
 @theories.command("run")
 def run_study(
     ids: Annotated[list[str] | None, typer.Argument(help="Such as T1 T2; see `steerlens theory list`.")] = None,
@@ -62,7 +65,7 @@ def run_study(
         list[str] | None, typer.Option("--concept", help="Built-in concept or a file; most theories need eight.")
     ] = None,
     layers: Annotated[str, typer.Option("--layers", help="Blocks whose output is steered, such as 8,14,20.")] = "",
-    strengths: Strengths = "0,0.5,1,2,4",
+    strengths: Strengths = STRENGTHS,
     out: Annotated[Path, typer.Option("--out", help="Folder of the store; one that exists is gone on with.")] = Path(
         "steerlens-theories"
     ),
@@ -84,6 +87,16 @@ def run_study(
 
     if study is not None and (ids or model or concept or layers):
         raise OptionError("A study's file says theories, model, concepts and layers. Leave them out, or --study.")
+    if study is not None:
+        given = {
+            "--strengths": (strengths, STRENGTHS), "--budget": (budget, 0.1), "--random": (n_random, 20),
+            "--dtype": (dtype, "float32"), "--controls": (controls, True), "--seed": (seed, 0),
+            "--max-pairs": (max_pairs, 0), "--max-texts": (max_texts, 0),
+        }  # fmt: skip
+        if ignored := [name for name, (value, default) in given.items() if value != default]:
+            raise OptionError(
+                f"{', '.join(ignored)} would be ignored: {study} says how to measure. Write it there."
+            )
     if study is None and not (ids and model and concept and layers):
         raise OptionError("Give theories, --model, --concept and --layers, or a file with --study.")
     wanted = load_theory_study(study) if study is not None else TheoryStudy(

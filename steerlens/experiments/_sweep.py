@@ -246,7 +246,7 @@ def tried(model: LensModel, unit: WorkUnit) -> list[TrialOutcome | TrialFailure]
     """The outcomes of a unit; what could not be measured, as failures."""
     try:
         outcomes = run_unit(model, unit)
-    except SteerlensError as error:
+    except (SteerlensError, RuntimeError, MemoryError) as error:  # a device out of memory is a RuntimeError
         first = unit.specs[0]
         return [TrialFailure(f"{first.concept} in {first.model}", str(error), len(unit.specs))]
     return [o if o.record is not None else TrialFailure(o.spec.label, o.reason, 1) for o in outcomes]

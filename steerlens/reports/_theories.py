@@ -1,6 +1,7 @@
 """A study of theories as one page: which rung each concept asks for, and what became of every theory."""
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
@@ -74,7 +75,7 @@ def write_theories(
         rungs=rungs_table(evidence.rungs) + rung_controls_table(evidence.comparisons, LADDER_RUNGS[0][1]),
         theories="\n".join(_theory(h, v) for h, v in zip(hypotheses, verdicts, strict=True)),
         limits="".join(f"<li>{escape(one)}</li>" for one in theories_limits(evidence)),
-        command=escape(f"steerlens theory run --study study.toml --out {evidence.name}"),
+        command=escape(f"steerlens theory report {shlex.quote(folder.name)}"),
         facts=facts_list({"study": evidence.name, "model": evidence.model, **evidence.facts}.items()),
         version=escape(steerlens.__version__),
     )
@@ -146,10 +147,13 @@ def theories_answer(evidence: TheoryEvidence, verdicts: Sequence[Verdict]) -> st
         return f"No concept was measured. {'; '.join(said)}."
     ways: list[str] = []
     for what, asked in (
-        ("Geometry", Counter(r.geometry.rung for r in evidence.rungs)),
-        ("behaviour", Counter(r.behaviour.rung for r in evidence.rungs)),
+        ("Geometry", Counter(str(r.geometry.rung) for r in evidence.rungs)),
+        ("behaviour", Counter(str(r.behaviour.rung) for r in evidence.rungs)),
     ):
-        ways.append(f"{what} asks for " + listed([f"{rung} on {k}" for rung, k in asked.most_common()]))
+        unjudged = asked.pop("unjudged", 0)
+        said_of = [f"asks for {listed([f'{rung} on {k}' for rung, k in asked.most_common()])}"] if asked else []
+        said_of += [f"is not judged on {unjudged}, for want of random directions"] if unjudged else []
+        ways.append(f"{what} {listed(said_of)}")
     together = Counter(r.agree for r in evidence.rungs)
     both = listed([f"{'are ' * (word == 'undecided')}{word} on {k}" for word, k in together.most_common()])
     return f"Of {counted(n, 'concept')} in {evidence.model}: {ways[0]}; {ways[1]}; they {both}. {'; '.join(said)}."

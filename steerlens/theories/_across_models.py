@@ -7,7 +7,7 @@ import pandas as pd
 from steerlens.errors import OptionError
 from steerlens.theories._theory_run import TheoryEvidence
 
-LIKE = ("strengths", "budget", "n_random", "neutral")
+LIKE = ("strengths", "budget", "n_random", "neutral", "max_pairs", "seed")
 """Conditions that studies must share to be read as one; layers belong to a model."""
 
 

@@ -46,15 +46,28 @@ def unit_means(values: npt.ArrayLike, clusters: Sequence[Hashable]) -> Array:
     return means
 
 
-def mean_over(values: npt.ArrayLike, clusters: Sequence[Hashable], *, level: float) -> Estimate:
+def mean_over(
+    values: npt.ArrayLike, clusters: Sequence[Hashable], *, level: float, span: float | None = None
+) -> Estimate:
     """Mean of cluster means with Student's interval.
 
+    Args:
+        values: Shape (n,).
+        clusters: Of every value.
+        level: Coverage aimed at.
+        span: How far a cluster could lie from the others, for values of which many are equal. Where none of k differs,
+            those that would make up at most 1 − ((1 − level)/2)^(1/k) of all, and the interval allows each the span.
+
     Raises:
-        EstimateError: If a value is not finite, there are fewer than five clusters, or their means do not vary.
+        EstimateError: If a value is not finite, there are fewer than five clusters, or their means do not vary and no
+            span is given.
     """
     means = unit_means(values, clusters)
     k = len(means)
     value, error = float(means.mean()), float(means.std(ddof=1) / np.sqrt(k))
+    if not error > 1e-12 * max(abs(value), 1.0) and span is not None:
+        unseen = span * (1 - ((1 - level) / 2) ** (1 / k))
+        return Estimate(value, value - unseen, value + unseen, level, np.size(values), k, "exact, no unit differs")
     if not error > 0:
         raise EstimateError(f"All {k} units have the mean {value:g}; an interval needs units that vary.")
     half = float(stats.t.ppf((1 + level) / 2, k - 1)) * error

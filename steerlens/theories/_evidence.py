@@ -144,8 +144,11 @@ def read_quantities(theories: Sequence[Hypothesis]) -> frozenset[str]:
 
 
 def compared_methods(theories: Sequence[Hypothesis]) -> tuple[SteeringMethod, ...]:
-    """The ladder, and every method whose effect at the budget a hypothesis reads."""
-    return _methods(theories, AT_BUDGET, LADDER)
+    """The ladder, and every method whose effect at the budget, or along strengths, a hypothesis reads."""
+    on_rows = methods_beside(tuple(theories), ON_ROWS)  # these are measured at full strength alone
+    along = [h for h in theories if not set(methods_beside((h,), frozenset({"effect"}))) & set(on_rows)]
+    compared = _methods(theories, AT_BUDGET, LADDER)
+    return tuple({method_name(m): m for m in _methods(along, frozenset({"effect"}), compared)}.values())
 
 
 def full_strength_methods(theories: Sequence[Hypothesis]) -> tuple[SteeringMethod, ...]:

@@ -187,6 +187,9 @@ class Hypothesis(abc.ABC):
         if refuting:
             said = [f"{p.statistic} is {strict.estimates[p.name]}, and {p.against}" for p in refuting]
             return self._verdict(Outcome.REFUTED, level, strict, "; ".join(said) + ".")
+        # What contradicts at this level and not at the stricter one that refuting takes is shown at the stricter one.
+        shown = {p.name: strict.estimates[p.name] for p in self.predictions if _refutes(p, evidence)}
+        evidence = dataclasses.replace(evidence, estimates={**evidence.estimates, **shown})
         open_ = [p for p in self.predictions if not _holds(p, evidence)]
         if open_ or not evidence.estimates:
             return self._verdict(Outcome.INCONCLUSIVE, level, evidence, self._undecided(open_, evidence))
@@ -227,7 +230,7 @@ class Hypothesis(abc.ABC):
         if not needed:
             return "Measure what is missing."
         if None in needed:
-            return "What was found lies upon a margin: no number of units would settle it."
+            return "What was found neither supports nor refutes: if it is true, no number of units would settle it."
         return f"About {max(n for n in needed if n is not None)} units would settle it if what was found is true."
 
 

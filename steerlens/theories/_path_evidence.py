@@ -94,7 +94,7 @@ def paths(
 
     Args:
         rows: Activations.
-        classes: The class of each, from 0.
+        classes: The class of each, as numbers in their order.
         held_out: Activations of other groups.
         closed: Whether the last class is followed by the first.
         seed: Of the other orders.
@@ -105,7 +105,8 @@ def paths(
     U, _ = principal_subspace(moments(rows).cov, COMPONENTS)
     mean = rows.mean(dim=0)
     near, real = (((x - mean) @ U).numpy() for x in (rows, held_out))
-    k = int(classes.max()) + 1
+    names, classes = np.unique(classes, return_inverse=True)
+    k = len(names)
     means = np.stack([near[classes == c].mean(axis=0) for c in range(k)])
     rng = np.random.default_rng(seed)
     curve = _curve(means, closed)

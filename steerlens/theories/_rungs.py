@@ -1,5 +1,6 @@
 """Which rung of the ladder a concept asks for: by its geometry, and by what steering does."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, final
@@ -27,12 +28,12 @@ class BehaviourReading:
 
     Args:
         rung: The highest that adds `GROWTH` to those below it, by the lower end of the interval of the paired
-            difference; "none" if no rung clears the random directions.
+            difference; "none" if no rung clears the random directions, "unjudged" if there were none to clear.
         sure: "shown" if the upper ends say that no higher rung adds as much; "not excluded" where one may.
         text: In words, with the numbers.
     """
 
-    rung: Rung
+    rung: Rung | Literal["unjudged"]
     sure: Sureness
     text: str
 
@@ -72,6 +73,9 @@ def behaviour_rung(comparison: Comparison) -> BehaviourReading:
     missing = [method for _, method in LADDER_RUNGS if method not in rows]
     if missing:
         raise OptionError(f"A rung is read off the whole ladder, but {', '.join(missing)} was not compared.")
+    if any(math.isnan(float(rows[method]["random_high"])) for _, method in LADDER_RUNGS):
+        reason = "fewer than two random directions stood beside the ladder, so that its effects have nothing to clear."
+        return BehaviourReading("unjudged", "not excluded", reason)
     reached = [
         (rung, method) for rung, method in LADDER_RUNGS if rows[method]["effect_low"] > rows[method]["random_high"]
     ]

@@ -73,6 +73,8 @@ class TheoryStudy:
                 raise OptionError(f"The study {self.name!r} needs {what}, each once, but got {given}.")
         if not {0.0, 1.0} <= set(self.strengths) or min(self.strengths) < 0:
             raise OptionError(f"strengths go from 0 upwards, with 0 and 1, but got {list(self.strengths)}.")
+        if not 0 < self.budget < math.inf:
+            raise OptionError(f"budget is KL in nats per token, above 0, but got {self.budget}.")
         if min(self.n_random, self.max_pairs, self.seed) < 0:
             raise OptionError("n_random, max_pairs and seed must not be negative.")
         if self.max_texts and self.max_texts < 10:
@@ -154,9 +156,11 @@ def _read(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
     read["concepts"] = tuple(load_concept(_near(str(c), path)) for c in document["concepts"])
     read["theories"] = tuple(theory(str(t)) for t in document["theories"])
     read["layers"] = tuple(document["layers"])
-    if not all(isinstance(n, int) for n in read["layers"]):
+    if not all(isinstance(n, int) and not isinstance(n, bool) for n in read["layers"]):
         raise OptionError(f"{path}: layers must be whole numbers, but got {document['layers']}.")
     if "strengths" in document:
+        if not all(isinstance(s, (int, float)) and not isinstance(s, bool) for s in document["strengths"]):
+            raise OptionError(f"{path}: strengths must be numbers, but got {document['strengths']}.")
         read["strengths"] = tuple(float(s) for s in document["strengths"])
     return read
 

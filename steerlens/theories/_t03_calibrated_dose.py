@@ -79,12 +79,15 @@ class CalibratedDose(Hypothesis):
         near = np.abs(best["transport"] - 1) <= self.near
         found = {
             "peak": share_over(near, units, level=level),
-            "steadier": jackknife_over(
-                lambda kept: _cv(best["shift"][kept]) - _cv(best["transport"][kept]), units, level=level
-            ),
-            "shift": jackknife_over(lambda kept: _cv(best["shift"][kept]), units, level=level),
             "rising": share_over(up.all(axis=1), units, level=level),
         }
+        # One strength on all concepts, as where effects still rise at the end of the grid, has a CV without an error.
+        if np.ptp(best["shift"]) > 0:
+            found["shift"] = jackknife_over(lambda kept: _cv(best["shift"][kept]), units, level=level)
+        if any(np.ptp(peaks) > 0 for peaks in best.values()):
+            found["steadier"] = jackknife_over(
+                lambda kept: _cv(best["shift"][kept]) - _cv(best["transport"][kept]), units, level=level
+            )
         return Evidence(found, (control,), len(curves))
 
     def planted(self, case: PlantedCase, *, seed: int) -> pd.DataFrame:

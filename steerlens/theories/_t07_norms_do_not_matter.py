@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import numpy as np
 import pandas as pd
 
 from steerlens.theories._estimates import mean_over, relative_gain, steers
@@ -52,6 +51,8 @@ class NormsDoNotMatter(Hypothesis):
             "random": Quantity("effect_at_budget", role="random"),
             "longer": Quantity("effect", self.scaling, setting=LONGER),
             "shorter": Quantity("effect", self.scaling, setting=SHORTER),
+            "longer_error": Quantity("effect", self.scaling, setting=LONGER, reduce="error"),
+            "shorter_error": Quantity("effect", self.scaling, setting=SHORTER, reduce="error"),
             "norms": Quantity("norm_difference"),
             "norms_error": Quantity("norm_difference", reduce="error"),
         }
@@ -59,7 +60,8 @@ class NormsDoNotMatter(Hypothesis):
     @property
     def predictions(self) -> tuple[Prediction, ...]:
         return (
-            Prediction("scaling", "effect of ±20 % length as share of steering's", "within", self.scaled, self.scaled),
+            Prediction("scaling", "squared effect of ±20 % length as share of steering's, less its noise", "below",
+                       self.scaled**2, self.scaled**2),
             Prediction("lengths", "squared relative difference of lengths, less its noise", "below", self.length**2,
                        self.length**2),
             Prediction("angle", "mean gain of spherical steering over the norm-restored shift", "within", self.gain),
@@ -67,13 +69,20 @@ class NormsDoNotMatter(Hypothesis):
 
     def evidence(self, records: pd.DataFrame, *, level: float) -> Evidence:
         w = self.read(records)
-        units, half = units_in(w), (w["longer"] - w["shorter"]) / 2
+        units = units_in(w)
         found = {
-            "scaling": mean_over(half / np.maximum(half.abs(), w["restored"].abs()), units, level=level),
+            "scaling": mean_over(self._scaling(w), units, level=level),
             "lengths": mean_over(w["norms"] ** 2 - w["norms_error"] ** 2, units, level=level),
             "angle": mean_over(relative_gain(w["spherical"], w["restored"]), units, level=level),
         }
         return Evidence(found, (steers(w["restored"], w["random"], units),), len(w))
+
+    def _scaling(self, w: pd.DataFrame) -> "pd.Series[float]":
+        """Mean of both squared effects over the square of the largest, steering's included; what is even in length
+        counts, and effects of opposite sign on two concepts do not cancel."""
+        largest = w[["longer", "shorter", "restored"]].abs().max(axis=1)
+        moved = (w["longer"] ** 2 + w["shorter"] ** 2) / 2 - (w["longer_error"] ** 2 + w["shorter_error"] ** 2) / 2
+        return moved / largest**2
 
     def planted(self, case: PlantedCase, *, seed: int) -> pd.DataFrame:
         study = PlantedStudy.of(seed)

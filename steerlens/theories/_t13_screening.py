@@ -1,16 +1,16 @@
 """T13: what steers at home steers elsewhere."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 import numpy as np
 import pandas as pd
 
-from steerlens.theories._estimates import correlation_over, varies
+from steerlens.theories._estimates import MIN_UNITS, Array, correlation_over, varies
 from steerlens.theories._hypothesis import Hypothesis, PlantedCase
 from steerlens.theories._planted_studies import NOISE, PlantedStudy
-from steerlens.theories._records import Quantity, tidy, units_in
+from steerlens.theories._records import Quantity, gather, tidy, units_in
 from steerlens.theories._verdict import Evidence, Prediction
 
 
@@ -57,12 +57,21 @@ class ScreeningAtHome(Hypothesis):
         )  # fmt: skip
 
     def evidence(self, records: pd.DataFrame, *, level: float) -> Evidence:
-        w = self.read(records)
+        w = self.read(records, "home", "home_error", "away", "away_error")
         units = units_in(w)
         found = {"rho": correlation_over(w["home"], w["away"], units, level=level)}
-        if {"relative", "gap"} <= set(w.columns):
-            found["objects"] = correlation_over(w["relative"], w["gap"], units, level=level)
+        if objecting := self._objecting(records):
+            found["objects"] = correlation_over(*objecting, level=level)
         return Evidence(found, tuple(varies(w[c], w[f"{c}_error"], c) for c in ("home", "away")), len(w))
+
+    def _objecting(self, records: pd.DataFrame) -> tuple[Array, Array, list[Hashable]] | None:
+        """Relative steerability and gap of the concepts that have both, and their names; None if they are few."""
+        parts = {name: self.quantities[name] for name in ("relative", "gap")}
+        there = [q.name in set(records["quantity"]) for q in parts.values()]
+        w = gather(records, parts, at_least=0, unit=self.unit) if all(there) else pd.DataFrame()
+        if len(w) == 0 or len(set(units_in(w, self.unit))) < MIN_UNITS:
+            return None
+        return w["relative"].to_numpy(), w["gap"].to_numpy(), units_in(w, self.unit)
 
     def planted(self, case: PlantedCase, *, seed: int) -> pd.DataFrame:
         study = PlantedStudy.of(seed, 50)

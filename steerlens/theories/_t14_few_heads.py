@@ -7,6 +7,7 @@ from typing import ClassVar, final
 import numpy as np
 import pandas as pd
 
+from steerlens.errors import EstimateError
 from steerlens.theories._estimates import CONTROL_LEVEL, mean_over, share_over
 from steerlens.theories._hypothesis import Hypothesis, PlantedCase
 from steerlens.theories._planted_studies import PlantedStudy
@@ -52,9 +53,14 @@ class FewHeadsCarryATask(Hypothesis):
         return (Prediction("share", said, "above", self.share, self.share),)
 
     def evidence(self, records: pd.DataFrame, *, level: float) -> Evidence:
-        w = self.read(records)
-        w = w[w["five"] - w["zero"] >= self.taught]
-        check_units(w, self.min_units, of=f"taught at least {self.taught:g}")
+        levels = self.read(records, "zero", "five")
+        taught = levels[levels["five"] - levels["zero"] >= self.taught]
+        check_units(taught, self.min_units, of=f"taught at least {self.taught:g}")
+        # Of tasks that five shots do not teach there may be no vector: it is made of what the model gets right.
+        w = taught.join([self.read(records, "vector"), self.read(records, "random")])
+        lacking = w.index[w.isna().any(axis=1)]
+        if len(lacking):
+            raise EstimateError(f"{lacking[0]} is taught by five shots, but its vector was not measured. Measure it.")
         units = units_in(w)
         found = {"share": share_over(w["vector"] >= self.recovery * w["five"], units, level=level)}
         chance = mean_over(w["random"] - self.recovery * w["five"], units, level=CONTROL_LEVEL)

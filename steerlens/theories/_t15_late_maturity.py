@@ -61,10 +61,10 @@ class LateMaturity(Hypothesis):
         w = self.read(records)
         units = units_in(w, self.unit)
         found = {
-            "later": mean_over(w["right"] - w["wrong"], units, level=level),
-            "gain": mean_over(w["gain"], units, level=level),
+            "later": mean_over(w["right"] - w["wrong"], units, level=level, span=1.0),
+            "gain": mean_over(w["gain"], units, level=level, span=1.0),
         }
-        knows = mean_over(w["accuracy"] - w["chance"], units, level=CONTROL_LEVEL)
+        knows = mean_over(w["accuracy"] - w["chance"], units, level=CONTROL_LEVEL, span=1.0)
         said = f"accuracy above chance is {knows}."
         return Evidence(found, (Control("the model knows some answers", knows.low > 0, said),), len(w))
 

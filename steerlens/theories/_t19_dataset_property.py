@@ -96,11 +96,14 @@ def _difference(y: Array) -> float:
     d, m = y.shape
     of_rows, of_columns, left = _mean_squares(y)
     data, models = (of_rows - left) / m, (of_columns - left) / d
-    return float((data - models) / (abs(data) + abs(models) + left))
+    total = abs(data) + abs(models) + left
+    return float((data - models) / total) if total > 0 else float("nan")
 
 
 def _p_values(y: Array) -> tuple[float, float]:
     d, m = y.shape
     of_rows, of_columns, left = _mean_squares(y)
     inside = (d - 1) * (m - 1)
+    if left == 0:  # models and data sets add up exactly: whatever varies does so beyond chance
+        return float(of_rows == 0), float(of_columns == 0)
     return float(stats.f.sf(of_rows / left, d - 1, inside)), float(stats.f.sf(of_columns / left, m - 1, inside))

@@ -24,7 +24,7 @@ from steerlens.theories._hypothesis import Hypothesis
 from steerlens.theories._judge import judge_all
 from steerlens.theories._records import tidy
 from steerlens.theories._registration import register, registrations
-from steerlens.theories._rungs import BehaviourReading, RungReading
+from steerlens.theories._rungs import RungReading, behaviour_rung
 from steerlens.theories._study import TheoryStudy
 from steerlens.theories._verdict import Verdict
 
@@ -111,8 +111,8 @@ def check_same_study(study: TheoryStudy, folder: Path) -> None:
         path = _place(folder, pairs.name) / EVIDENCE
         if path.is_file() and _document(path).get("conditions") != _print(study, pairs):
             raise OptionError(
-                f"{path.parent} holds evidence of {pairs.name!r} under other conditions (model, layers, strengths, "
-                "data or theories differ). Choose another folder."
+                f"{path.parent} holds evidence of {pairs.name!r} under other conditions: model, layers, strengths, "
+                "data, theories, or the next concept, whose maps are a control, differ. Choose another folder."
             )
 
 
@@ -142,14 +142,11 @@ def load_evidence(folder: str | Path) -> TheoryEvidence:
             continue
         try:
             frames.append(pd.read_parquet(place / RECORDS))
-            rungs.append(
-                RungReading(
-                    name, found["layer"], LayerReading(**found["geometry"]), BehaviourReading(**found["behaviour"])
-                )
-            )
+            comparisons[name] = Comparison.load(place)
+            geometry, behaviour = LayerReading(**found["geometry"]), behaviour_rung(comparisons[name])
+            rungs.append(RungReading(name, found["layer"], geometry, behaviour))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ArtefactError(f"{place} cannot be read: {error}. Delete it, and run the study again.") from None
-        comparisons[name] = Comparison.load(place)
         notes[name] = tuple(str(note) for note in found.get("notes", ()))
     records = pd.concat(frames, ignore_index=True) if frames else tidy().assign(layers="")
     return TheoryEvidence(

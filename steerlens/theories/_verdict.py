@@ -185,9 +185,19 @@ def detectable(found: Estimate, power: float) -> float:
 
 
 def units_needed(found: Estimate, prediction: Prediction, power: float) -> int | None:
-    """Units with which the value found would be seen beyond the margin; None if it lies upon it."""
-    margin = math.copysign(prediction.margin, found.value) if prediction.direction == "within" else prediction.margin
-    away = abs(found.value - margin)
+    """Units with which the value found would be seen to support or to refute; None where it would do neither.
+
+    So it is upon the margin, between it and the threshold, and on the wrong side of a prediction that cannot refute.
+    """
+    sign = -1.0 if prediction.direction == "above" else 1.0
+    value = abs(found.value) if prediction.direction == "within" else sign * found.value
+    margin = prediction.margin if prediction.direction == "within" else sign * prediction.margin
+    threshold = (
+        math.inf
+        if prediction.threshold is None
+        else prediction.threshold * (1.0 if prediction.direction == "within" else sign)
+    )
+    away = max(margin - value, value - threshold)
     if away <= 1e-12:
         return None
     return math.ceil(found.n_clusters * max(1.0, detectable(found, power) / away) ** 2)

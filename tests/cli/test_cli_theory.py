@@ -49,6 +49,8 @@ def test_a_study_is_asked_for_whole_or_from_a_file(run: Run):
         run("theory", "run", "T1", "--model", "tiny-llama"), "Give theories, --model, --concept and --layers"
     )
     assert_refused(run("theory", "run", "T1", "--study", "study.toml"), "Leave them out, or --study")
+    said = "--budget, --seed would be ignored: study.toml"
+    assert_refused(run("theory", "run", "--study", "study.toml", "--budget", "0.7", "--seed", "1"), said)
 
 
 @pytest.mark.slow

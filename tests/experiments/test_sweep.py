@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import steerlens.experiments._sweep as sweep_module
 import steerlens.interventions._replay as replay_module
@@ -21,6 +22,7 @@ from steerlens.experiments import (
     StudyModel,
     Sweep,
     SweepSummary,
+    TrialFailure,
     dose_curve,
     plan_study,
     plan_trials,
@@ -157,6 +159,21 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(
     summary = run(STUDY, store)
     assert (summary.stored, summary.skipped) == (N_TRIALS / 2, N_TRIALS / 2)
     assert list(store) == list(done)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no room"), MemoryError("no room")])
+def test_a_unit_that_does_not_fit_the_device_is_a_failure_and_stops_nothing(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    def broken(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(sweep_module, "run_unit", broken)
+    plan = plan_study(STUDY, ResultStore(tmp_path / "store"))
+    unit = plan.units(plan.models[0].pending)[0]
+    [failure] = sweep_module.tried(load_model("tiny-llama"), unit)
+    assert isinstance(failure, TrialFailure)
+    assert (failure.reason, failure.n_trials) == ("no room", len(unit.specs))
 
 
 @pytest.mark.slow

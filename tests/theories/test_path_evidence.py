@@ -57,6 +57,14 @@ def test_on_a_line_chord_and_geodesic_are_one_path():
     assert line.energy["chord"] == pytest.approx(line.energy["geodesic"], rel=0.02)
 
 
+def test_classes_may_be_numbered_from_anywhere():
+    g = torch.Generator().manual_seed(0)
+    rows = torch.randn(K * EACH, WIDTH, generator=g, dtype=torch.float64)
+    classes = np.repeat(np.arange(K), EACH)
+    one, other = (paths(rows, c, rows, closed=True, seed=0) for c in (classes, 2 * classes + 3))
+    assert one == other
+
+
 def test_classes_without_order_are_as_near_to_a_curve_in_any_order():
     """Why "other order" stands beside the geodesic: distortion and chord alone would call these curved."""
     none = found("none")

@@ -1,6 +1,9 @@
 """Verdicts on planted geometry itself: maps are fitted, rows are moved, and the answer is known."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 import torch
@@ -137,23 +140,35 @@ def test_parity_refutes_affine_optimality():
     assert verdict.outcome is Outcome.REFUTED, str(verdict)
 
 
+def with_errors(block: dict[str, Any], errors: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """Rows with intervals of 95 % of these standard errors."""
+    half = 1.959964 * errors
+    return block | {"low": block["value"] - half, "high": block["value"] + half, "level": 0.95}
+
+
 def test_shells_refute_the_norm_theory_and_a_direction_does_not():
     def study(name: str) -> pd.DataFrame:
         concepts, scaled, norms = plants(name), {}, []
         for i, plant in enumerate(concepts):
             rows, target = plant.sample(N, seed=10 * i + 2).source, plant.sample(N, seed=10 * i + 1).target
             for setting, factor in (("+20 %", 1.2), ("−20 %", 0.8)):
-                scaled.setdefault(setting, []).append(float(plant.effect(rows, factor * rows).mean()))
+                moved = plant.effect(rows, factor * rows)
+                scaled.setdefault(setting, []).append((float(moved.mean()), float(moved.std()) / np.sqrt(N)))
             lengths = torch.stack([target.norm(dim=1), rows.norm(dim=1)]).numpy()
             ratio = lengths[0].mean() / lengths[1].mean() - 1
             error = float(np.hypot(*(lengths.std(axis=1) / lengths.mean(axis=1) / np.sqrt(N))))
             norms.append((ratio, error))
         found = np.array(norms)
-        norm = rows_of("norm_difference", found[:, 0])
-        norm |= {"low": found[:, 0] - 1.96 * found[:, 1], "high": found[:, 0] + 1.96 * found[:, 1], "level": 0.95}
+        norm = with_errors(rows_of("norm_difference", found[:, 0]), found[:, 1])
         return tidy(
             *(arm(effects(concepts, m), m) for m in (SphericalSteering(), NormRestoredShift(), GaussianTransport())),
-            *(rows_of("effect", x, role="method", method="NormScaling", setting=s) for s, x in scaled.items()),
+            *(
+                with_errors(
+                    rows_of("effect", np.array(x)[:, 0], role="method", method="NormScaling", setting=s),
+                    np.array(x)[:, 1],
+                )
+                for s, x in scaled.items()
+            ),
             randoms(concepts),
             norm,
         )

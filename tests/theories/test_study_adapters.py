@@ -183,6 +183,8 @@ def test_models_that_were_measured_differently_are_not_read_as_one():
         across_models(first, first)
     with pytest.raises(OptionError, match="other budget than 'a'"):
         across_models(first, replace(first, model="b", facts=facts | {"budget": 0.2}))
+    with pytest.raises(OptionError, match="other max_pairs, seed"):
+        across_models(first, replace(first, model="b", facts=facts | {"max_pairs": 99, "seed": 5}))
     deeper = replace(first, model="b", facts=facts | {"layers": [9]})
     assert across_models(first, deeper).empty
 

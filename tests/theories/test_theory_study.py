@@ -14,7 +14,7 @@ from steerlens.activations import planted_concept
 from steerlens.concepts import load_concept
 from steerlens.errors import ArtefactError, FitError, OptionError, UnknownNameError
 from steerlens.evaluation import Comparison, Provenance
-from steerlens.maps import method_name
+from steerlens.maps import LADDER, method_name
 from steerlens.reports import theories_limits
 from steerlens.theories import (
     Outcome,
@@ -105,6 +105,19 @@ def headline(effects: tuple[float, float, float], random_high: float = 0.3) -> C
 def test_the_rung_is_where_the_effect_stops_growing(effects: tuple[float, float, float], rung: str, sure: str):
     found = behaviour_rung(headline(effects))
     assert (found.rung, found.sure) == (rung, sure)
+
+
+def test_without_random_directions_no_rung_is_judged():
+    found = behaviour_rung(headline((2.0, 2.0, 2.0), random_high=float("nan")))
+    assert (found.rung, found.sure) == ("unjudged", "not excluded")
+    assert "fewer than two random directions" in found.text
+
+
+def test_transport_is_compared_where_its_dose_is_asked_for():
+    """T3 reads effects along strengths, not at the budget; T20's methods are measured on moved rows alone."""
+    ladder = {method_name(m) for m in LADDER}
+    assert {method_name(m) for m in compared_methods([theory("T3")])} == ladder | {"LinearAcT"}
+    assert {method_name(m) for m in compared_methods([theory("T20")])} == ladder
 
 
 def test_every_method_that_a_theory_names_is_one_that_is_fitted():
@@ -236,6 +249,10 @@ def test_the_example_study_says_what_the_issue_asks_for():
         ('theories = "T1"', OptionError, "theories cannot be 'T1'"),
         ("", OptionError, "lacks theories"),
         ("theories = [", ArtefactError, "not TOML"),
+        ('theories = ["T1"]\nstrengths = ["x", 0, 1]', OptionError, "strengths must be numbers"),
+        ('theories = ["T1"]\nstrengths = [[1]]', OptionError, "strengths must be numbers"),
+        ('theories = ["T1"]\nbudget = -1.0', OptionError, "above 0, but got -1.0"),
+        ('theories = ["T1"]\nbudget = nan', OptionError, "above 0, but got nan"),
     ],
 )
 def test_a_study_s_file_is_refused_by_name(tmp_path: Path, change: str, error: type[Exception], said: str):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from steerlens.errors import OptionError
+from steerlens.errors import EstimateError, OptionError
 from steerlens.numerics import Estimate, holm
 from steerlens.theories import (
     Control,
@@ -106,6 +106,11 @@ def test_two_that_can_refute_each_refute_at_half_the_error():
     nearly = tidy(spread(1, 0.5), spread(-1, 0.95, "kl"))  # at 95 % wholly below 0, at 97.5 % not
     assert Rises(second="kl").judge(nearly).outcome is Outcome.INCONCLUSIVE
     assert Rises(first="kl").judge(nearly).outcome is Outcome.REFUTED
+    shown = Rises(second="kl").judge(nearly).evidence
+    assert shown is not None
+    second = shown.estimates["second"]
+    assert second.low < 0 < second.high, "an interval beyond the threshold is not shown under 'inconclusive'"
+    assert (second.level, shown.estimates["first"].level) == (0.975, 0.95)
 
 
 def test_an_optional_prediction_counts_where_it_was_measured():
@@ -158,6 +163,34 @@ def test_units_needed_settle_it_at_the_value_found():
         20 * (2 * 2.801585 / 1.959964) ** 2
     )
     assert units_needed(Estimate(0.0, -1.0, 1.0, 0.95, 20, 20, ""), p, 0.8) is None
+
+
+@pytest.mark.parametrize(
+    ("direction", "margin", "threshold", "value", "settles"),
+    [
+        ("above", 0.9, 0.5, 0.7, False), ("above", 0.9, 0.5, 0.95, True), ("above", 0.9, 0.5, 0.4, True),
+        ("above", 0.9, None, 0.4, False), ("below", 0.05, None, 0.3, False), ("below", 0.05, None, 0.01, True),
+        ("below", 0.0, 0.2, 0.1, False), ("within", 0.1, 0.3, -0.2, False), ("within", 0.1, 0.3, -0.4, True),
+        ("within", 0.1, 0.3, -0.05, True),
+    ],
+)  # fmt: skip
+def test_where_a_value_neither_supports_nor_refutes_no_number_of_units_settles_it(
+    direction: str, margin: float, threshold: float | None, value: float, settles: bool
+):
+    p = Prediction("x", "x", direction, margin, threshold)  # type: ignore[arg-type]
+    assert (units_needed(Estimate(value, value - 1, value + 1, 0.95, 20, 20, ""), p, 0.8) is not None) is settles
+
+
+def test_equal_units_have_an_interval_where_their_span_is_known():
+    """Of k equal units 1 − 0.025^(1/k) of all may differ unseen: the exact bound of a binomial share of zero."""
+    found = mean_over(np.zeros(60), range(60), level=0.95, span=1.0)
+    exact = stats.binomtest(0, 60).proportion_ci(0.95, "exact").high
+    assert (found.value, found.high) == (0.0, pytest.approx(exact))
+    assert found.low == -found.high
+    with pytest.raises(EstimateError, match="units that vary"):
+        mean_over(np.zeros(60), range(60), level=0.95)
+    spread_out = np.arange(60.0)
+    assert mean_over(spread_out, range(60), level=0.95, span=1.0) == mean_over(spread_out, range(60), level=0.95)
 
 
 @pytest.mark.parametrize(
