@@ -1,5 +1,7 @@
 """What one concept or one map is like: geometry, cards, capability."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -163,9 +165,8 @@ def evaluate(
         find_tasks(of_harness, include_path)
     check_folder(out)
     lens = load_model(model, dtype=dtype, device=device)
-    arms = {
-        f"{folder.name} × {s:g}": load_intervention(lens, folder, strength=s) for folder in folders for s in strengths
-    }
+    asked_for = arms_of(folders, strengths)
+    arms = {name: load_intervention(lens, folder, strength=s) for name, (folder, s) in asked_for.items()}
     found = [mini_capability(lens, arms, seed=seed)] if MINI in names else []
     if of_harness:
         asked = None if num_fewshot < 0 else num_fewshot
@@ -176,3 +177,19 @@ def evaluate(
     capability = joined(found)
     print(capability)
     say(capability.save(out) / "capability.json")
+
+
+def arms_of(folders: Sequence[Path], strengths: Sequence[float]) -> dict[str, tuple[Path, float]]:
+    """Each map at each strength once, under a name of its own.
+
+    A map is called by its folder's name, or by the path as given where others have that name; strengths are written in
+    full where they would else look alike.
+    """
+    maps, steps = list(dict.fromkeys(folders)), list(dict.fromkeys(strengths))
+    names = Counter(folder.name for folder in maps)
+    alike = len({f"{s:g}" for s in steps}) < len(steps)
+    return {
+        f"{folder.name if names[folder.name] == 1 else folder} × {s if alike else format(s, 'g')}": (folder, s)
+        for folder in maps
+        for s in steps
+    }

@@ -94,9 +94,7 @@ def run_study(
             "--max-pairs": (max_pairs, 0), "--max-texts": (max_texts, 0),
         }  # fmt: skip
         if ignored := [name for name, (value, default) in given.items() if value != default]:
-            raise OptionError(
-                f"{', '.join(ignored)} would be ignored: {study} says how to measure. Write it there."
-            )
+            raise OptionError(f"{', '.join(ignored)} would be ignored: {study} says how to measure. Write it there.")
     if study is None and not (ids and model and concept and layers):
         raise OptionError("Give theories, --model, --concept and --layers, or a file with --study.")
     wanted = load_theory_study(study) if study is not None else TheoryStudy(

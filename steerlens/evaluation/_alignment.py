@@ -17,7 +17,7 @@ from steerlens.evaluation._sensitivity import sensitivity
 from steerlens.maps import Training
 from steerlens.maps._training import train
 from steerlens.models import LensModel, TokenBatch, lens_logits, logit_lens
-from steerlens.numerics import cluster_mean
+from steerlens.numerics import cluster_change, cluster_mean, cluster_share
 from steerlens.progress import progress
 
 ALIGNMENT_COLUMNS = (
@@ -136,8 +136,9 @@ def _row(
     sensitive = cluster_mean(moved.numpy(), groups, seed=seed)
     commonest = float(held.answers.bincount().max()) / len(held.answers)
     high = max(HALF, commonest)
-    aligned, represented = (cluster_mean((r == 0).double().numpy(), groups, seed=seed) for r in (plain, better))
-    gap = cluster_mean(((better == 0).double() - (plain == 0).double()).numpy(), groups, seed=seed)
+    before, after = ((r == 0).numpy() for r in (plain, better))
+    aligned, represented = (cluster_share(hits, groups, seed=seed) for hits in (before, after))
+    gap = cluster_change(before, after, groups, seed=seed)
     regime = "undecided"
     # A network that knows less than the commonest answer was not trained well enough to say that nothing is there.
     if commonest <= represented.high < HALF and aligned.high < HALF:

@@ -181,9 +181,11 @@ def slope_variance(slopes: Array, resampled_slopes: Array, groups: Sequence[Hash
         # Two draws of one question do not differ: with unit weights 1/n of all pairs.
         same = (w**2).sum(axis=1) / n**2
         mean = w @ slopes / n
-        found = np.maximum(w @ slopes**2 / n - mean**2, 0) / (1 - same)
+        # A resample of one question alone has no spread to correct.
+        apart = np.where(same < 1, 1 - same, np.inf)
+        found = np.maximum(w @ slopes**2 / n - mean**2, 0) / apart
         shift = (w @ centred.T / n[:, None]).var(axis=1, ddof=1)
-        by_question = np.maximum(w @ centred.var(axis=0, ddof=1) / n - shift, 0) / (1 - same)
+        by_question = np.maximum(w @ centred.var(axis=0, ddof=1) / n - shift, 0) / apart
         return found, np.maximum(shift - same * by_question, 0), by_question
 
     def estimate(of: int) -> Estimate:

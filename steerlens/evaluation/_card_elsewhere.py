@@ -47,10 +47,15 @@ def card_shifts(
 def card_open_ended(
     model: LensModel, intervention: Intervention, test: ConceptDataset, seed: int
 ) -> CardOpenEnded | None:
-    """Promotion and suppression of the test pairs' references; None where pairs are no open items."""
+    """Promotion and suppression of the test pairs' references.
+
+    None where pairs are no open items, or where nothing predicts the first token of one: whole texts without BOS.
+    """
     try:
         items = open_ended_items(test)
     except ConceptError:
+        return None
+    if not model.add_bos and any(not item.prompt for item in items):
         return None
     frame = open_ended(model, items, {_NAME: intervention}, seed=seed, shares=(0.25, 1.0)).frame
     raw = frame[frame["form"] == "raw"]

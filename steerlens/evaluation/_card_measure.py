@@ -11,6 +11,7 @@ import numpy.typing as npt
 from steerlens.activations import ContrastiveActivations, Site, extract
 from steerlens.concepts import ConceptDataset
 from steerlens.errors import OptionError
+from steerlens.evaluation._anti_steering import MIN_RESAMPLES
 from steerlens.evaluation._card import (
     CardControl,
     CardCost,
@@ -34,7 +35,7 @@ from steerlens.evaluation._option_mass import option_mass
 from steerlens.evaluation._propensity import PropensityReport, propensity_report
 from steerlens.evaluation._reliability import SLOPE_RANGE
 from steerlens.evaluation._scores import score_questions
-from steerlens.evaluation._tables import per_token, perplexity_ratio, point_effect, relative_displacement
+from steerlens.evaluation._tables import nearest_tried, per_token, perplexity_ratio, point_effect, relative_displacement
 from steerlens.evaluation._text_baselines import TextBaseline, TextRole, said_and_shown
 from steerlens.interventions import Intervention
 from steerlens.maps import SteeringMap, SteeringMethod, method_family, method_name, summarise
@@ -56,7 +57,8 @@ class CardPlan:
     """What a card measures besides the method itself.
 
     Args:
-        strengths: Grid; must include 0 and 1, and at least three within ±1.5.
+        strengths: Grid; must include 0 and 1, and at least three within ±1.5. Negative ones are left out for maps
+            without a reverse, which then need three from 0 upwards.
         budget: KL on neutral text, nats per token.
         n_random: Random directions, at least 20: fewer give no z-score.
         n_permuted: Fits to exchanged labels.
@@ -96,6 +98,8 @@ class CardPlan:
                 f"A card needs 20 random directions and a fit to exchanged labels, but got n_random={self.n_random} "
                 f"and n_permuted={self.n_permuted}."
             )
+        if self.n_resampled != 0 and self.n_resampled < MIN_RESAMPLES:
+            raise OptionError(f"n_resampled is 0 or at least {MIN_RESAMPLES}, but got {self.n_resampled}.")
         if not 0 < self.budget < float("inf"):
             raise OptionError(f"A KL budget must be positive and finite (nats per token), but got {self.budget}.")
         if self.sites_tried < 1:
@@ -134,7 +138,8 @@ def card(
         command: What to print under "how to repeat it".
 
     Raises:
-        OptionError: If an option is out of range, or the two share a group.
+        OptionError: If an option is out of range, the two share a group, or the map has no reverse and the plan too
+            few strengths from 0 upwards.
         EstimateError: If ``test`` has fewer than five groups.
         SteerlensError: Whatever extraction, fitting or steering raises.
     """
@@ -159,7 +164,7 @@ def card_and_map(
     texts = list(neutral) if neutral is not None else list(neutral_texts()[:N_TEXTS])
     found = extract(model, fit, [site])[site]
     fitted = method.fit(source=found.negative, target=found.positive)
-    grid = tuple(sorted({float(s) for s in plan.strengths if s >= 0 or fitted.reverse is not None}))
+    grid = _grid(plan, method, fitted)
     arms = [
         Arm(method_name(method), method_family(method), "method", site, fitted, grid),
         *_control_arms(model, method, fit, found, plan),
@@ -200,6 +205,19 @@ def card_and_map(
         texts=text_records(measured, said),
     )  # fmt: skip
     return made, fitted
+
+
+def _grid(plan: CardPlan, method: SteeringMethod, fitted: SteeringMap) -> tuple[float, ...]:
+    """Strengths that the map can take, ascending."""
+    if fitted.reverse is not None:
+        return tuple(sorted({float(s) for s in plan.strengths}))
+    if sum(s <= SLOPE_RANGE for s in plan.upward) < 3:
+        raise OptionError(
+            f"The map of {method_name(method)} has no reverse, so it takes no negative strengths, and a card needs "
+            f"three or more within ±{SLOPE_RANGE}. Of {list(plan.strengths)} it can take {list(plan.upward)}. Add "
+            "strengths between 0 and 1."
+        )
+    return plan.upward
 
 
 def _control_arms(
@@ -249,7 +267,7 @@ def _resampled(
 
 def _effect(m: Measured, report: PropensityReport, plan: CardPlan) -> CardEffect:
     at = m.dose_curve.at_budget(plan.budget, seed=plan.seed)
-    k = _nearest(m, at.strength)
+    k = nearest_tried(m, at.strength)
     change = m.propensity_per_token[k] - m.propensity_per_token[m.zero]
     return CardEffect(
         at_budget=at.effect,
@@ -290,7 +308,7 @@ def _reliability(
 def _cost(
     model: LensModel, m: Measured, fitted: SteeringMap, site: Site, effect: CardEffect, plan: CardPlan
 ) -> CardCost:
-    k = _nearest(m, effect.strength)
+    k = nearest_tried(m, effect.strength)
     mass = option_mass(m.log_prob[0], m.log_prob[1], m.arm.strengths, m.groups, seed=plan.seed)
     after, before = None, None
     if plan.capability:
@@ -381,9 +399,3 @@ def _at(m: Measured, strength: float) -> Array:
     share = 1.0 if s[high] == s[low] else (strength - s[low]) / (s[high] - s[low])
     found: Array = (1 - share) * m.propensity[low] + share * m.propensity[high]
     return found
-
-
-def _nearest(m: Measured, strength: float) -> int:
-    """Row of the tried strength above 0 that is nearest."""
-    s = np.asarray(m.arm.strengths)
-    return int(np.where(s > 0, np.abs(s - strength), np.inf).argmin())

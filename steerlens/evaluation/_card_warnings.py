@@ -16,11 +16,13 @@ def card_warnings(
     e, found = effect.at_budget, []
     if not effect.reached:
         found.append("The budget was not met within the strengths tried: the effect is that at the largest.")
-    if e.low <= 0:
+    if e.low <= 0 <= e.high:
         found.append(
             "The interval of the effect holds zero. These questions would show a mean effect of "
             f"{effect.detectable:.2g} nats with a power of 0.8: smaller ones are not excluded."
         )
+    elif e.high < 0:
+        found.append("The effect is below zero: the map steers the wrong way.")
     if random.low <= e.value <= random.high:
         found.append(f"The effect lies among those of {random.n} random directions.")
     for c in controls:

@@ -45,7 +45,8 @@ class ComparisonPlan:
     Args:
         sites: Where methods may act; of several, one is chosen on the selection half.
         methods: What is compared.
-        strengths: Grid; must include 0 and 1. Negative ones are left out for maps without a reverse.
+        strengths: Grid, kept ascending and without repeats; must include 0 and 1. Negative ones are left out for maps
+            without a reverse.
         budget: KL on neutral text, nats per token, at which effects are compared.
         n_random: Random directions at the chosen site, each as long as the mean shift there.
         prompts: Texts to continue, unsteered and steered at the budget.
@@ -75,6 +76,7 @@ class ComparisonPlan:
         names = [method_name(m) for m in self.methods]
         if len(set(names)) < len(names):
             raise OptionError(f"Methods must differ, but got {', '.join(names)}.")
+        object.__setattr__(self, "strengths", tuple(sorted({float(s) for s in self.strengths})))
         if not {0.0, 1.0} <= set(self.strengths):
             raise OptionError(f"Strengths must include 0 and 1, but got {list(self.strengths)}.")
         if not all(math.isfinite(s) for s in self.strengths):
@@ -151,7 +153,7 @@ def compare(
     plan = ComparisonPlan(
         sites=(*((site,) if site is not None else ()), *sites),
         methods=tuple(methods),
-        strengths=tuple(sorted({float(s) for s in strengths})),
+        strengths=tuple(strengths),
         budget=budget,
         n_random=n_random,
         prompts=tuple(prompts),

@@ -37,9 +37,10 @@ HEADLINE_COLUMNS = (
 CONTRAST_COLUMNS = (
     "method", "reference", "difference", "low", "high", "level", "n", "n_clusters", "p_value", "p_holm", "detectable",
 )  # fmt: skip
-"""One row is the paired difference of two methods' effects at the same budget. ``p_value`` is that of the sign-flip
-test over groups, ``p_holm`` the same adjusted for all rows of the table. ``detectable`` is the
-difference that so many groups would show with a power of 0.8 at level 0.05."""
+"""One row is the paired difference of two methods' effects at the same budget. ``difference`` and its interval are of
+the mean over questions: a group counts by its questions. ``p_value`` is that of the sign-flip test over groups,
+``p_holm`` the same adjusted for all rows of the table. ``detectable`` is the difference that so many groups would show
+with a power of 0.8 at level 0.05. These three are of group means: every group counts once, whatever its size."""
 
 ITEM_COLUMNS = ("role", "arm", "strength", "question", "group", "side", "positive", "negative")
 """One row is one question of the test half under one arm and strength; ``positive`` and ``negative`` are the

@@ -9,6 +9,7 @@ import torch
 from steerlens.activations import AllTokens, ContrastiveActivations, Site, extract
 from steerlens.concepts import ConceptDataset, ContrastivePair
 from steerlens.errors import OptionError
+from steerlens.evaluation._mean_step import step_length
 from steerlens.evaluation._measure import Arm, Role
 from steerlens.maps import AdditiveMap, SteeringMethod, method_family, method_name, random_direction
 from steerlens.models import LensModel
@@ -16,8 +17,12 @@ from steerlens.numerics import moments, principal_subspace
 
 
 def random_arms(found: ContrastiveActivations, strengths: tuple[float, ...], *, n: int, seed: int) -> list[Arm]:
-    """Random directions at a site, each as long as the mean difference of the pairs there."""
-    norm = float((found.positive.double().mean(0) - found.negative.double().mean(0)).norm())
+    """Random directions at a site, each as long as the mean difference of the pairs there.
+
+    Where the classes' means agree up to rounding (weekdays, each carried to the next: every day is source and target)
+    they are as long as the pairs' differences are on average.
+    """
+    norm = step_length(found.positive.double() - found.negative.double())
     width = found.positive.shape[1]
     return [
         Arm(
@@ -34,7 +39,8 @@ def neutral_arm(
     """Along the first principal component of neutral texts, as long as the mean difference of the pairs, its way.
 
     A text is the mean over its tokens. The component is where activations vary most whatever the concept; of its two
-    signs it has that of the mean difference, which is the harder control.
+    signs it has that of the mean difference, which is the harder control. Where the means agree up to rounding it is as
+    long as the pairs' differences are on average.
 
     Args:
         model: What is steered.
@@ -47,9 +53,9 @@ def neutral_arm(
     read = replace(found.site, tokens=AllTokens())
     there = extract(model, ConceptDataset("neutral texts", tuple(pairs)), [read])[read]
     U, _ = principal_subspace(moments(torch.cat([there.positive, there.negative]).double()).cov, 1)
-    shift = found.positive.double().mean(0) - found.negative.double().mean(0)
-    sign = 1.0 if float(U[:, 0] @ shift) >= 0 else -1.0
-    along = AdditiveMap(sign * shift.norm() * U[:, 0])
+    differences = found.positive.double() - found.negative.double()
+    sign = 1.0 if float(U[:, 0] @ differences.mean(0)) >= 0 else -1.0
+    along = AdditiveMap(sign * step_length(differences) * U[:, 0])
     return Arm("PC1 of neutral texts", "additive", "neutral direction", found.site, along, strengths)
 
 

@@ -14,7 +14,7 @@ from steerlens.evaluation._dola_scores import score_dola
 from steerlens.evaluation._multiple_choice import ChoiceQuestion, question_scores
 from steerlens.interventions import DoLa
 from steerlens.models import LensModel
-from steerlens.numerics import cluster_mean
+from steerlens.numerics import Estimate, cluster_change, cluster_mean, cluster_share
 
 DOLA_CHOICE_COLUMNS = (
     "arm", "metric", "value", "low", "high", "change", "change_low", "change_high", "chance", "n", "n_clusters",
@@ -97,15 +97,24 @@ def dola_multiple_choice(
     n_tokens = found.n_tokens.numpy()
     base = _metrics(questions, found.baseline.numpy(), n_tokens)
     chance = _chance(questions, n_tokens)
+    # 0 or 1 of a question, and so is mc3 where each has one true answer.
+    shares = ("mc1", "longest", *(["mc3"] if all(len(q.true) == 1 for q in questions) else []))
     rows: list[tuple[Any, ...]] = []
     for name, scores in zip((BASELINE, *arms), (found.baseline, *found.score), strict=True):
         for metric, values in _metrics(questions, scores.numpy(), n_tokens).items():
-            e, d = (cluster_mean(v, groups, seed=seed) for v in (values, values - base[metric]))
+            e = (cluster_share if metric in shares else cluster_mean)(values, groups, seed=seed)
+            # The baseline's answers are its own: that they agree is no finding, and has no interval.
+            of_others = metric in shares and name != BASELINE
+            d = (cluster_change if of_others else _mean_change)(base[metric], values, groups, seed=seed)
             rows.append(
                 (name, metric, e.value, e.low, e.high, d.value, d.low, d.high, chance[metric], e.n, e.n_clusters)
             )
     frame = pd.DataFrame(rows, columns=list(DOLA_CHOICE_COLUMNS))
     return DoLaChoice(frame, found.layer_choices(seed=seed, arms=list(arms)), model.name, model.n_layers)
+
+
+def _mean_change(before: Array, after: Array, groups: Sequence[str], *, seed: int) -> Estimate:
+    return cluster_mean(after - before, groups, seed=seed)
 
 
 def _metrics(questions: Sequence[ChoiceQuestion], scores: Array, n_tokens: npt.NDArray[np.int64]) -> dict[str, Array]:

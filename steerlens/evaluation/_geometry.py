@@ -13,6 +13,7 @@ from steerlens.activations import ContrastiveActivations, Reader, Site, extract
 from steerlens.concepts import ConceptDataset, Split
 from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation._geometry_reading import LayerReading, read_layer
+from steerlens.evaluation._mean_step import means_agree
 from steerlens.evaluation._rings import Ring, ring_of
 from steerlens.models import LensModel
 from steerlens.numerics import Estimate
@@ -48,9 +49,6 @@ erasure; the null is that of permuted labels. ``split_half``, ``coherence``, ``n
 the displacements' second moment. ``ring_r2``: held-out share of the cyclic position that a circle explains; the null is
 the 0.95 quantile of other orders. Intervals hold the fitted probes fixed and resample test groups and seeds.
 """
-
-ROUNDING = 1e-5
-"""Mean differences below this share of a pair's difference are rounding of the model."""
 
 
 @final
@@ -182,8 +180,7 @@ def _layer(
 
 def _direction(target: Tensor, source: Tensor, groups: Sequence[Hashable], seed: int) -> DirectionReport | None:
     """None where the means agree up to rounding, as in a cycle whose items are all both source and target."""
-    step = target - source
-    if step.mean(dim=0).norm() <= ROUNDING * step.norm(dim=1).mean():
+    if means_agree(target - source):
         return None
     return direction_report(target, source, groups, seed=seed)
 

@@ -14,7 +14,7 @@ from steerlens.errors import EstimateError, OptionError, SiteError
 from steerlens.interventions import steer
 from steerlens.maps import SteeringMap
 from steerlens.models import LensModel
-from steerlens.numerics import Estimate, cluster_mean
+from steerlens.numerics import Estimate, cluster_share
 
 _ENTERS_BLOCK = re.compile(r"blocks\.\d+\.(hook_resid_pre|hook_in)")
 
@@ -67,7 +67,7 @@ def next_layer_consistency(
     """Steer the negative texts of ``pairs`` at a site, and look where they are one block later.
 
     They are compared with the positive texts of ``reference``, by the balls that reach from each to its k-th neighbour
-    among the others. The means are over pairs, clustered by group.
+    among the others. The shares are of pairs, clustered by group.
 
     Args:
         model: What to steer.
@@ -96,7 +96,7 @@ def next_layer_consistency(
     radii = neighbour_radii(real, k)
 
     def share(rows: Tensor) -> Estimate:
-        return cluster_mean(among(rows, real, radii).double().numpy(), plain.groups, seed=seed)
+        return cluster_share(among(rows, real, radii).numpy(), plain.groups, seed=seed)
 
     return NextLayerConsistency(
         share(moved), share(plain.negative), share(plain.positive), site, read_at, k, len(reference)

@@ -44,11 +44,14 @@ def generated_references(
     ]
     written = generate(model, [*both[0], *both[1]], [UNSTEERED], max_new_tokens=max_new_tokens)[0]
     replies = [text[len(prompt) :] for text, prompt in zip(written, [*both[0], *both[1]], strict=True)]
+    about: dict[str, str | bool] = {"references": "the model's own"}
+    if chat != PLAIN:
+        about["chat"] = True
     pairs = []
     for (prompt, group), yes, no in zip(asked.items(), replies[: len(asked)], replies[len(asked) :], strict=True):
         if yes.strip() and no.strip() and yes != no:
             opening = chat.opening("") + prompt + chat.after_user
-            pairs.append(ContrastivePair(opening, yes, no, group, metadata={"references": "the model's own"}))
+            pairs.append(ContrastivePair(opening, yes, no, group, metadata=about))
     if not pairs:
         raise ConceptError(
             f"{model.name!r} says the same under both instructions, or nothing, for all {len(asked)} prompts of "

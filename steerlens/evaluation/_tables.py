@@ -50,6 +50,12 @@ def per_token(m: Measured, per_text: Array, seed: int) -> Estimate:
     return mean_per_token(per_text, m.n_tokens, seed=seed)
 
 
+def nearest_tried(m: Measured, strength: float) -> int:
+    """Row of the tried strength above 0 that is nearest: at 0 nothing is done, and nothing costs."""
+    s = np.asarray(m.arm.strengths)
+    return int(np.where(s > 0, np.abs(s - strength), np.inf).argmin())
+
+
 def relative_displacement(m: Measured, k: int, seed: int) -> Estimate:
     """E‖step‖ / E‖x‖ over held-out source activations."""
     return bootstrap(lambda w: (w @ m.moved[k]) / (w @ m.norms), [m.pair_groups], seed=seed, bounds=POSITIVE)
@@ -65,7 +71,7 @@ def headline_frame(
         null = np.array([point_effect(r, budget) for r in random if r.arm.site == m.arm.site])
         anti = anti_steerable(m.propensity, m.arm.strengths, m.groups, seed=seed)
         slope = cluster_mean(steerability(m.propensity, m.arm.strengths), m.groups, seed=seed)
-        nearest = int(np.abs(np.array(m.arm.strengths) - at.strength).argmin())
+        nearest = nearest_tried(m, at.strength)
         row: dict[str, Any] = {
             "family": m.arm.family, "method": m.arm.method, "site": m.arm.site.hook_name, "layer": m.arm.site.layer,
             "budget": budget, "reached": at.reached, "strength": at.strength, "kl": at.kl,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from steerlens.errors import EstimateError, OptionError
 from steerlens.numerics import Estimate, bootstrap
+from steerlens.numerics._resample import MIN_CLUSTERS
 
 Array = npt.NDArray[np.float64]
 Counts = Mapping[str, Mapping[str, tuple[float, float]]]
@@ -27,7 +28,9 @@ REPEATED = 4
 class TextQuality:
     """Texts of many prompts, in ratios of sums over prompts, prompts resampled.
 
-    N-grams are of words and punctuation marks, without regard to case.
+    A prompt counts for a number, and in its ``n``, if one of its texts is long enough for it, in a difference on both
+    sides; all prompts count for ``words`` and ``empty``. N-grams are of words and punctuation marks, without regard to
+    case.
 
     Args:
         distinct: For each n, the share of distinct n-grams among those of all texts of one prompt. Low when texts are
@@ -59,7 +62,7 @@ def text_quality(texts_by_prompt: Mapping[str, Sequence[str]], *, seed: int) -> 
 
     Raises:
         OptionError: If a prompt has no texts, or a string in place of a list.
-        EstimateError: If there are fewer than five prompts, or no text is long enough.
+        EstimateError: If fewer than five prompts have a text long enough.
 
     References:
         li2016 (distinct-n); welleck2020 (repetition within a text).
@@ -74,7 +77,7 @@ def text_quality_change(
 
     Raises:
         OptionError: If the prompts are not the same, or one has no texts.
-        EstimateError: If there are fewer than five prompts, or no text is long enough.
+        EstimateError: If fewer than five prompts have texts long enough on both sides.
     """
     apart = sorted(set(steered) ^ set(unsteered))
     if apart:
@@ -88,11 +91,14 @@ def _quality(sides: Sequence[Counts], seed: int) -> TextQuality:
     prompts = sorted(sides[0])
 
     def estimate(metric: str) -> Estimate:
-        parts = [np.array([side[p][metric] for p in prompts], dtype=np.float64).T for side in sides]
-        for _, below in parts:
-            if not below.any():
-                raise EstimateError(f"No text is long enough for {metric!r}. Let the model write more tokens.")
-        return bootstrap(_difference_of_ratios(parts), [prompts], seed=seed)
+        counted = [p for p in prompts if all(side[p][metric][1] for side in sides)]
+        if len(counted) < MIN_CLUSTERS:
+            raise EstimateError(
+                f"An interval needs at least {MIN_CLUSTERS} prompts with texts long enough for {metric!r}, but got "
+                f"{len(counted)} of {len(prompts)}. Let the model write more tokens, or to more prompts."
+            )
+        parts = [np.array([side[p][metric] for p in counted], dtype=np.float64).T for side in sides]
+        return bootstrap(_difference_of_ratios(parts), [counted], seed=seed)
 
     return TextQuality(
         distinct={n: estimate(f"distinct-{n}") for n in DISTINCT},

@@ -1,5 +1,6 @@
 """What interventions do to the tensors at hook points, many at once: each token may belong to another intervention."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -91,6 +92,9 @@ def bind(model: LensModel, interventions: Sequence[Intervention]) -> list[Edit]:
         FitError: If a map does not fit its site.
         OptionError: If a strength is not finite, or negative for a map without a reverse.
     """
+    for one in interventions:
+        if not math.isfinite(one.strength):
+            raise OptionError(f"A strength must be finite, but got {one.strength}.")
     checked: dict[tuple[Site, int, bool], SteeringMap] = {}
     tables: dict[tuple[int, Site], dict[int, tuple[SteeringMap, Tensor]]] = {}
     wide = torch.float64 if model.dtype == torch.float64 else torch.float32

@@ -20,7 +20,7 @@ Bits = npt.NDArray[np.int64]
 def wilson(successes: int, n: int, *, level: float = 0.95) -> Estimate:
     """A share of independent trials with Wilson's interval, which stays within [0, 1] and has a width at 0 and 1.
 
-    For trials in groups use `cluster_mean`.
+    For trials in groups use `cluster_share`.
 
     Args:
         successes: Trials that succeeded.

@@ -52,7 +52,7 @@ def _selection(comparison: Comparison) -> list[str]:
     found = [
         f"Methods are compared where KL on neutral text first meets {budget} nats per token, by linear "
         "interpolation between the strengths tried. Another budget may order them differently. The "
-        "perplexity ratio is that of the nearest strength tried."
+        "perplexity ratio is that of the nearest strength tried above 0."
     ]
     if tried > 1:
         found.append(

@@ -16,6 +16,9 @@ from steerlens.theories._verdict import Control
 Array = npt.NDArray[np.float64]
 MIN_UNITS = 5
 
+ATTAINABLE = 0.9
+"""Least rank correlation that units must be able to reach, however they are ordered."""
+
 CONTROL_LEVEL = 0.99
 """Of the intervals of controls: where there is nothing, one study in two hundred goes on by chance."""
 
@@ -105,10 +108,29 @@ def correlation_over(
     """Spearman's correlation of cluster means, beside covariates where there are some.
 
     Raises:
-        EstimateError: If a value is not finite, there are too few clusters, or one side does not vary.
+        EstimateError: If a value is not finite, there are too few clusters, one side does not vary, or so many values
+            are equal that no correlation of `ATTAINABLE` could be had: an interval below it would say nothing.
     """
     a, b, *held = (unit_means(v, clusters) for v in (x, y, *covariates))
+    most = _attainable(a, b)
+    if most < ATTAINABLE:
+        raise EstimateError(
+            f"So many of {len(a)} units have equal values that no rank correlation beyond {most:.2f} could be had. "
+            "Measure where they differ."
+        )
     return spearman(a, b, covariates=np.stack(held) if held else None, level=level).rho
+
+
+def _attainable(a: Array, b: Array) -> float:
+    """The largest rank correlation, of the sign that is harder to have, that these values reach in any order.
+
+    1 where neither has ties; √(1 − f³) where a share f of one side is equal and lies at one end. 1 of values that do
+    not vary, which are refused elsewhere.
+    """
+    x, y = (np.sort(stats.rankdata(v)) for v in (a, b))
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return 1.0
+    return float(min(np.corrcoef(x, y)[0, 1], -np.corrcoef(x, y[::-1])[0, 1]))
 
 
 def jackknife_over(

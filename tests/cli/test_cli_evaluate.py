@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from command_runs import Run, assert_refused
 
+from steerlens.cli._measure import arms_of
 from steerlens.evaluation import CapabilityReport
 from steerlens.maps import random_direction, save_map
 
@@ -41,6 +42,28 @@ def test_the_bundled_set_is_answered_under_every_strength(run: Run, folder: Path
     assert scores["RandomShift-2 × 0"].difference.value == 0
     assert scores["RandomShift-2 × 2"].difference.value != 0
     assert "mini/arithmetic" in ran.out
+
+
+@pytest.mark.slow
+def test_maps_in_folders_of_one_name_are_both_measured(run: Run, folder: Path, tmp_path: Path):
+    facts = {"model": "tiny-llama", "site": "blocks.2.hook_resid_post", "tokens": "AllTokens()"}
+    other = save_map(random_direction(48, norm=9.0, seed=1), tmp_path / "other" / folder.name, provenance=facts)
+    ran = run(
+        "evaluate", "--model", "tiny-llama", "--map", str(folder), "--map", str(other), "--out", str(tmp_path / "out")
+    )
+    assert ran.code == 0, ran.err
+    scores = CapabilityReport.load(tmp_path / "out").scores
+    found = {s.intervention: s.difference.value for s in scores if s.task == "mini" and s.metric == "log_prob"}
+    assert set(found) == {f"{folder} × 1", f"{other} × 1"}
+    assert len(set(found.values())) == 2
+
+
+def test_every_map_and_strength_is_an_arm_of_its_own():
+    a, b, c = Path("one/Shift"), Path("two/Shift"), Path("two/Turn")
+    assert list(arms_of([a, c], [1.0, 0.5])) == ["Shift × 1", "Shift × 0.5", "Turn × 1", "Turn × 0.5"]
+    assert arms_of([a, b, c], [1.0]) == {"one/Shift × 1": (a, 1.0), "two/Shift × 1": (b, 1.0), "Turn × 1": (c, 1.0)}
+    assert list(arms_of([a], [1.0, 1.00000001])) == ["Shift × 1.0", "Shift × 1.00000001"]
+    assert list(arms_of([a, a], [1.0, 1.0])) == ["Shift × 1"]
 
 
 @pytest.mark.slow

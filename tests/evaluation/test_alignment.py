@@ -33,6 +33,17 @@ def test_the_model_s_answer_is_there_at_its_last_block(split: tuple[ConceptDatas
     assert "aligned" in str(found)
 
 
+def test_a_share_of_all_or_none_is_not_known_exactly(split: tuple[ConceptDataset, ConceptDataset]):
+    fit, test = split
+    frame = output_alignment(load_model("planted-linear"), fit, test, layers=[1]).to_frame()
+    last = frame.iloc[0]
+    assert last["aligned"] == last["represented"] == 1
+    assert last["gap"] == 0
+    assert last["aligned_low"] < 1 == last["aligned_high"]
+    assert last["represented_low"] < 1 == last["represented_high"]
+    assert last["gap_low"] < 0 < last["gap_high"]
+
+
 def test_answers_that_nothing_decides_are_absent():
     """Every thing has a day of its own, drawn at random: neither the model nor a network can know it."""
     generator = torch.Generator().manual_seed(0)

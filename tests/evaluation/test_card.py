@@ -1,5 +1,6 @@
 """The steering card: its numbers follow from its records, it survives the disk, and a null looks null."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from statsmodels.stats.power import TTestPower
 
 from steerlens.activations import Site, extract, planted_concept
-from steerlens.concepts import Instructions, shifts
+from steerlens.concepts import ConceptDataset, ContrastivePair, Instructions, shifts
 from steerlens.errors import ArtefactError, OptionError
 from steerlens.evaluation import (
     CardPlan,
@@ -20,11 +21,14 @@ from steerlens.evaluation import (
     score_questions,
     steerability,
 )
+from steerlens.evaluation._card_elsewhere import card_open_ended
+from steerlens.evaluation._card_warnings import card_warnings
 from steerlens.evaluation._comparison import ITEM_COLUMNS
 from steerlens.evaluation._controls import exchanged, negative_controls, resampled_arms, wrong_layer
 from steerlens.interventions import Intervention
-from steerlens.maps import MeanShift, RandomShift
-from steerlens.models import load_model
+from steerlens.maps import DirectionalAblation, MeanShift, RandomShift
+from steerlens.models import load_model, tiny_model
+from steerlens.numerics import Estimate
 from steerlens.reports import card_html, prepare_card_controls, prepare_card_questions, write_card
 
 GRID = (-1.0, 0.0, 0.5, 1.0, 2.0)
@@ -56,10 +60,24 @@ def test_a_planted_linear_concept_is_steered_and_its_controls_are_not(found: Ste
 
 def test_a_random_direction_is_called_one():
     null = made(RandomShift(seed=3))
-    if null.effect.at_budget.low <= 0:
+    e = null.effect.at_budget
+    if e.low <= 0 <= e.high:
         assert any(f"{null.effect.detectable:.2g} nats with a power of 0.8" in w for w in null.warnings)
     assert any("random directions" in w for w in null.warnings), null.warnings
     assert null.random.z < 3
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "holds_zero", "wrong_way"),
+    [(-3.0, -1.0, False, True), (-1.0, 1.0, True, False), (0.0, 1.0, True, False), (1.0, 3.0, False, False)],
+)
+def test_an_effect_of_the_wrong_sign_is_not_called_none(
+    found: SteeringCard, low: float, high: float, holds_zero: bool, wrong_way: bool
+):
+    effect = dataclasses.replace(found.effect, at_budget=Estimate((low + high) / 2, low, high, 0.95, 20, 20, "by hand"))
+    said = " ".join(card_warnings(effect, found.reliability, found.cost, found.random, found.controls))
+    assert ("holds zero" in said) is holds_zero
+    assert ("below zero: the map steers the wrong way" in said) is wrong_way
 
 
 def test_every_number_follows_from_the_records_with_pandas_alone(found: SteeringCard):
@@ -211,8 +229,31 @@ def test_exchanged_labels_keep_the_rows_and_lose_the_concept():
         ({"n_random": 5}, "20 random directions"),
         ({"budget": -1.0}, "KL budget"),
         ({"sites_tried": 0}, "sites_tried"),
+        ({"n_resampled": 38}, "n_resampled is 0 or at least 39, but got 38"),
+        ({"n_resampled": -1}, "n_resampled is 0 or at least 39, but got -1"),
     ],
 )
 def test_plans_that_cannot_be_measured_are_refused(options, message: str):
     with pytest.raises(OptionError, match=message):
         CardPlan(**options)
+
+
+def test_a_map_without_a_reverse_needs_three_strengths_upwards():
+    fit, _, test = planted_concept("planted-linear").split(seed=0)
+    with pytest.raises(OptionError, match=r"DirectionalAblation.* no reverse.* \[0.0, 1.0\]"):
+        card(
+            load_model("planted-linear"), fit, test, site=Site.resid_post(1), method=DirectionalAblation(),
+            plan=CardPlan(strengths=(-1.0, 0.0, 1.0)),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "predicted"), [("gpt2", False), ("llama", True)])
+def test_whole_texts_are_open_items_only_where_something_predicts_their_first_token(family: str, predicted: bool):
+    """The tokenizer of GPT-2 adds no BOS, that of Llama does."""
+    things = ("film", "book", "song", "meal", "hotel", "garden")
+    pairs = tuple(
+        ContrastivePair("", f"A good {t}.\nIs it?", f"A bad {t}.\nIs it?", group=t, answers=(" yes", " no"))
+        for t in things
+    )
+    found = card_open_ended(tiny_model(family), Intervention({}, 0.0), ConceptDataset("whole texts", pairs), 0)
+    assert (found is not None) is predicted

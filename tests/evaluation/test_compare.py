@@ -9,7 +9,7 @@ import pytest
 import torch
 from pandas.testing import assert_frame_equal
 
-from steerlens.activations import AllTokens, Site, extract
+from steerlens.activations import AllTokens, ContrastiveActivations, Site, extract
 from steerlens.concepts import ConceptDataset, ContrastivePair, Split
 from steerlens.errors import ArtefactError, EstimateError, OptionError
 from steerlens.evaluation import (
@@ -100,6 +100,19 @@ def test_prompts_and_examples_are_measured_on_the_same_questions(model: LensMode
         assert f">{estimate(e['value'], e['low'], e['high'])}<" in table
 
 
+def test_the_perplexity_ratio_of_a_small_strength_is_not_that_of_none(model: LensModel, split: Split):
+    found = compare(
+        model, split.fit, split.test, site=SITES[0], methods=METHODS[:1], strengths=STRENGTHS, budget=1e-9, n_random=0,
+        neutral=TEXTS, controls=False,
+    )  # fmt: skip
+    row = found.headline.iloc[0]
+    assert 0 < row["strength"] < 0.5
+    r = found.records[found.records["metric"] == "perplexity_ratio"].set_index("strength")
+    assert row["perplexity_ratio"] == r.loc[1.0, "value"] != 1
+    assert row["perplexity_ratio_low"] < row["perplexity_ratio_high"]
+    assert r.loc[0.0, "value"] == 1
+
+
 def test_the_headline_has_one_row_per_method_at_one_site(found: Comparison):
     assert [m.partition("(")[0] for m in found.headline["method"]] == [type(m).__name__ for m in METHODS]
     assert list(found.headline["family"]) == ["additive", "affine", "affine", "nonlinear"]
@@ -124,6 +137,27 @@ def test_random_directions_are_as_long_as_the_mean_shift(model: LensModel, split
     arms = random_arms(activations, (0.0, 1.0), n=3, seed=0)
     norms = [float(arm.steering_map.displacement(x)[0].norm()) for arm in arms]
     assert norms == pytest.approx([float(shift.displacement(x)[0].norm())] * 3, rel=1e-5)
+
+
+def test_where_class_means_agree_controls_are_as_long_as_the_pairs_differences(model: LensModel, split: Split):
+    """In a cycle all items are source and target: the mean difference is rounding, and no length for a control."""
+    apart = extract(model, split.fit, SITES[:1])[SITES[0]]
+    x = apart.negative
+    cycle = dataclasses.replace(apart, positive=x.roll(1, dims=0) + 1e-7 * x.abs().max())
+    mean = float((cycle.positive - x).double().norm(dim=1).mean())
+    grid = (0.0, 1.0)
+
+    def lengths(found: ContrastiveActivations) -> list[float]:
+        arms = [*random_arms(found, grid, n=2, seed=0), neutral_arm(model, found, TEXTS, grid)]
+        return [float(a.steering_map.displacement(x.double())[0].norm()) for a in arms]
+
+    assert mean > 0.1
+    assert lengths(cycle) == pytest.approx([mean] * 3, rel=1e-5)
+    # A small concept is no rounding.
+    small = dataclasses.replace(apart, positive=cycle.positive + 0.001 * mean)
+    shift = float((small.positive.double().mean(0) - x.double().mean(0)).norm())
+    assert lengths(small) == pytest.approx([shift] * 3, rel=1e-5)
+    assert shift < 0.01 * mean
 
 
 def test_random_directions_are_as_many_as_asked_for(found: Comparison):
@@ -353,3 +387,7 @@ def test_fewer_than_five_groups_to_measure_on_are_refused(model: LensModel, spli
 def test_a_plan_out_of_range_is_refused(change: dict[str, object], message: str):
     with pytest.raises(OptionError, match=message):
         ComparisonPlan(**{"sites": SITES, "methods": METHODS, **change})
+
+
+def test_a_plan_has_each_strength_once_and_ascending():
+    assert ComparisonPlan(sites=SITES, strengths=(1, 0, -1.0, 1.0)).strengths == (-1.0, 0.0, 1.0)

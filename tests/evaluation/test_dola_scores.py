@@ -245,6 +245,34 @@ def test_multiple_choice_is_the_mean_over_questions_with_paired_changes():
     assert set(report.choices["layer"]) == {0, 2}
 
 
+def test_shares_of_all_questions_and_changes_of_none_are_not_known_exactly():
+    """Questions whose right answer is what both the model and the contrast prefer: mc1 is 1, and does not change."""
+    model, arm = tiny_model("llama", dtype="float64"), DoLa(candidate_layers(4, "all"))
+    asked = capability_questions()[:40]
+    answers = [(*q.true, *q.false) for q in asked]
+    found = score_dola(model, [q.prompt for q in asked], answers, [arm])
+    ends = np.cumsum([len(a) for a in answers])[:-1]
+    best = [
+        [np.flatnonzero(s == s.max()).tolist() for s in np.split(row.numpy(), ends)]
+        for row in (found.baseline, found.score[0])
+    ]
+    questions = [
+        ChoiceQuestion(q.prompt, (a[i[0]],), tuple(x for x in a if x != a[i[0]]), f"{n}")
+        for n, (q, a, i, j) in enumerate(zip(asked, answers, *best, strict=True))
+        if i == j and len(i) == 1
+    ]
+    assert len(questions) >= 5
+    frame = dola_multiple_choice(model, questions, {"low": arm}, seed=0).to_frame().set_index(["arm", "metric"])
+    for metric in ("mc1", "mc3"):  # with one true answer they are the same
+        for name in ("baseline", "low"):
+            row = frame.loc[(name, metric)]
+            assert row["low"] < row["value"] == row["high"] == 1
+        changed = frame.loc[("low", metric)]
+        assert changed["change_low"] < changed["change"] == 0 < changed["change_high"]
+    # The baseline is the same answers, not other ones that agree.
+    assert (frame.loc["baseline", ["change_low", "change_high"]] == 0).all(axis=None)
+
+
 @pytest.mark.real
 @pytest.mark.slow
 def test_on_the_demo_model_raw_unnormed_scores_follow_length_more_than_normalised_ones():

@@ -36,6 +36,7 @@ def test_a_right_map_lands_among_real_rows_and_no_map_does_not(model, split, shi
     found = next_layer_consistency(model, split.fit, split.test, SITE, shift, seed=0)
     assert found.read_at == Site.resid_post(1)
     assert found.source.value == 0
+    assert 0 == found.source.low < found.source.high
     assert found.target.value > 0.8
     still = next_layer_consistency(model, split.fit, split.test, SITE, shift, seed=0, strength=0.0)
     assert still.moved == found.source

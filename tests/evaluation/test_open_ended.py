@@ -212,5 +212,8 @@ def test_generated_references_are_what_the_model_writes_when_told(model: LensMod
         generated_references(model, in_chat(items, talk), said)
     chatted = generated_references(model, items, said, max_new_tokens=5, chat=talk)
     assert all(p.prompt.startswith("<u>The ") and p.prompt.endswith(" is</u>") for p in chatted)
+    assert not any("chat" in p.metadata for p in found)
+    with pytest.raises(OptionError, match="conversation already"):
+        generated_references(model, chatted, said, chat=talk)
     with pytest.raises(ConceptError, match="same under both"):
         generated_references(model, items, Instructions("Praise.", "Praise."), max_new_tokens=5)

@@ -5,7 +5,7 @@ import pytest
 
 from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation import PropensityReport, option_mass, propensity_report, relative_steerability
-from steerlens.evaluation._anti_steering import anti_steering, question_intervals
+from steerlens.evaluation._anti_steering import anti_steering, question_intervals, slope_variance
 
 GRID = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
 S = np.array(GRID)
@@ -200,6 +200,19 @@ def test_where_noise_is_all_there_is_no_variance_between_questions():
     v = propensity_report(along(slopes), GRID, range(200), seed=0, resampled=along(maps)).variance
     assert v.noise_share.low < 1 < v.noise_share.high
     assert v.questions.value < 0.25 * slopes.var()
+
+
+def test_resamples_of_a_single_question_have_no_variance_and_break_nothing():
+    """Of five questions one in 625 resamples draws one five times: there is nothing to divide by."""
+    slopes = np.array([2.0, -1.0, 0.5, 3.0, 1.0])
+    maps = slopes + np.random.default_rng(0).normal(size=(39, 5))
+    found = slope_variance(slopes, maps, range(5), seed=0)
+    for e in (found.questions, found.common, found.by_question, found.noise_share):
+        assert np.isfinite([e.low, e.value, e.high]).all()
+    noise = maps - maps.mean(axis=1, keepdims=True)
+    by_question = noise.var(axis=0, ddof=1).sum() / 4
+    assert found.by_question.value == pytest.approx(by_question)
+    assert found.noise_share.value == pytest.approx(by_question / slopes.var(ddof=1))
 
 
 def test_without_resampled_maps_nothing_is_shown():

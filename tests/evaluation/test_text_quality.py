@@ -84,6 +84,22 @@ def test_empty_texts_are_counted_and_break_nothing():
     assert found.zlib_ratio == whole.zlib_ratio
 
 
+def test_prompts_without_a_text_long_enough_do_not_count():
+    long = {f"p{i}": [LOOP[: 20 + 8 * i]] for i in range(5)}
+    short = {f"q{i}": ["two words"] for i in range(10)}
+    found, alone = text_quality({**long, **short}, seed=0), text_quality(long, seed=0)
+    assert found.repetition == alone.repetition
+    assert found.distinct[3] == alone.distinct[3]
+    assert (found.repetition.n, found.words.n) == (5, 15)
+    # A difference is paired: what is long enough on one side alone is left out of both.
+    change = text_quality_change({**long, **short}, {**long, **{p: [LOOP] for p in short}}, seed=0)
+    assert (change.repetition.value, change.repetition.n) == (0, 5)
+    assert change.words.value < 0
+    few = {p: t for p, t in {**long, **short}.items() if p != "p4"}
+    with pytest.raises(EstimateError, match=r"at least 5 prompts .* 'distinct-3', but got 4 of 14"):
+        text_quality(few, seed=0)
+
+
 def test_what_cannot_be_said_is_an_error():
     with pytest.raises(EstimateError, match="long enough for 'distinct-3'"):
         text_quality(prompts("two words"), seed=0)

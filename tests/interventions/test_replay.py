@@ -239,6 +239,10 @@ def test_what_does_not_fit_is_refused_before_anything_runs(model: LensModel):
         collected(model, TREES, [Intervention({Site("blocks.0.hook_resid_pst"): shift(model)})])
     with pytest.raises(OptionError, match="finite"):
         collected(model, TREES, [Intervention({Site.resid_post(0): shift(model)}, math.inf)])
+    for strength in (math.nan, math.inf, -math.inf):
+        same = {Site.resid_post(0): shift(model)}
+        with pytest.raises(OptionError, match="finite"):
+            collected(model, TREES, [*grid([same], (1.0, -1.0)), Intervention(same, strength)])
     with pytest.raises(OptionError, match="no tokens"):
         TokenTree((1,), ((),))
     with pytest.raises(OptionError, match="predicts nothing"):

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from steerlens.theories import Outcome, PlantedCase, theory
+from steerlens.theories._estimates import _attainable
 
 
 def without(records: pd.DataFrame, concept: str, quantity: str, setting: str = "") -> pd.DataFrame:
@@ -94,6 +95,25 @@ def test_answers_that_rise_together_and_a_contrast_that_changes_nothing_refute_l
     assert found.evidence is not None
     assert found.evidence.estimates["later"].value == 0
     assert h.judge(few).outcome is Outcome.INCONCLUSIVE  # 60 groups: 6 of 100 may differ unseen
+
+
+def test_a_correlation_at_the_floor_is_void_and_not_refuted():
+    """Alignment seen on four concepts of fifty: no order of the others could give a correlation of 0.5."""
+    h = theory("T9")
+    records = h.planted(PlantedCase.TRUE, seed=0)
+    assert h.judge(records).outcome is Outcome.SUPPORTED
+    floor = (records["quantity"] == "alignment") & (records["concept"] < "concept 46")
+    found = h.judge(records.assign(value=records["value"].mask(floor, 0.0)))
+    assert found.outcome is Outcome.VOID
+    assert "no rank correlation beyond 0.4" in found.reason, found.reason
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_what_ties_leave_room_for_is_the_closed_form(share: float):
+    n = 1000
+    apart = np.arange(float(n))
+    assert _attainable(np.maximum(apart, share * n), apart) == pytest.approx(np.sqrt(1 - share**3), abs=2e-3)
+    assert _attainable(apart[::-1], apart) == pytest.approx(1.0)
 
 
 def test_steerability_that_is_the_same_everywhere_is_void_and_no_crash():
