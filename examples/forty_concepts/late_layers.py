@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 import steerlens as sl
-from steerlens.evaluation import output_alignment
+from steerlens.activations import ReadOnce
+from steerlens.evaluation import ComparisonPlan, output_alignment, run_comparison
 from steerlens.theories import load_theory_study, records_of, theory, tidy
 
 STUDY = load_theory_study(Path(__file__).parent / "study.toml")
@@ -27,13 +28,14 @@ def profile(model: sl.LensModel, pairs: sl.ConceptDataset) -> pd.DataFrame:
         quantity="alignment", value=found["aligned"], low=found["aligned_low"], high=found["aligned_high"], level=0.95,
         model=model.name, concept=pairs.name,
     )  # fmt: skip
-    blocks = [aligned]
-    for layer in LAYERS:
-        comparison = sl.compare(
-            model, fit, test, site=sl.Site.resid_post(layer), methods=[sl.maps.MeanShift()], n_random=0,
-            controls=False, strengths=STUDY.strengths, budget=STUDY.budget, neutral=STUDY.texts, seed=STUDY.seed,
+    blocks, sites = [aligned], [sl.Site.resid_post(layer) for layer in LAYERS]
+    read = ReadOnce.of(model, sl.ConceptDataset(pairs.name, (*fit, *test)), sites)
+    for site in sites:
+        plan = ComparisonPlan(
+            sites=(site,), methods=(sl.maps.MeanShift(),), n_random=0, controls=False, strengths=STUDY.strengths,
+            budget=STUDY.budget, seed=STUDY.seed,
         )  # fmt: skip
-        records = records_of(comparison)
+        records = records_of(run_comparison(model, fit, test, plan, neutral=STUDY.texts, read=read)[0])
         blocks.append(records[records["quantity"] == EFFECT])
     return tidy(*blocks)
 
