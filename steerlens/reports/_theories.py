@@ -4,6 +4,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from steerlens.theories import (
     RungReading,
     TheoryEvidence,
     Verdict,
+    registrations,
 )
 
 
@@ -70,7 +72,7 @@ def write_theories(
         "theories.html",
         title=escape(f"Theories of steering, tried on {evidence.model}"),
         answer=escape(theories_answer(evidence, verdicts)),
-        overview=_overview(hypotheses, verdicts),
+        overview=_overview(hypotheses, verdicts, registered_when(evidence, folder)),
         figure=drawn,
         rungs=rungs_table(evidence.rungs) + rung_controls_table(evidence.comparisons, LADDER_RUNGS[0][1]),
         theories="\n".join(_theory(h, v) for h, v in zip(hypotheses, verdicts, strict=True)),
@@ -179,7 +181,18 @@ def theories_limits(evidence: TheoryEvidence) -> list[str]:
     return found
 
 
-def _overview(hypotheses: Sequence[Hypothesis], verdicts: Sequence[Verdict]) -> str:
+def registered_when(evidence: TheoryEvidence, folder: Path) -> str:
+    """Whether the predictions were registered before anything was measured, by the dates of both."""
+    stamps = [r.when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") for r in registrations(folder).values()]
+    measured = [str(c.provenance.environment.get("date", "")) for c in evidence.comparisons.values()]
+    late = sum(bool(date) and date < max(stamps, default="") for date in measured)
+    if late:
+        of = f"{late} of {len(measured)} concepts were measured"
+        return f"By rule. Predictions were registered after {of}: hints, no tests."
+    return "By rule, from predictions registered before the test half was read."
+
+
+def _overview(hypotheses: Sequence[Hypothesis], verdicts: Sequence[Verdict], registered: str) -> str:
     heads = ("Theory", "Says", "Verdict", "Why")
     body = [
         stacked_row(
@@ -191,10 +204,7 @@ def _overview(hypotheses: Sequence[Hypothesis], verdicts: Sequence[Verdict]) -> 
         )
         for h, v in zip(hypotheses, verdicts, strict=True)
     ]  # fmt: skip
-    caption = (
-        "By rule, from predictions registered before the test half was read. All primary hypotheses together are wrong "
-        "with probability 0.05 at most (Holm)."
-    )
+    caption = f"{registered} All primary hypotheses together are wrong with probability 0.05 at most (Holm)."
     return stacked_table("layers", caption, heads, "\n".join(body))
 
 
