@@ -14,7 +14,7 @@ from steerlens.experiments._rival_grids import FUNCTION, IN_CONTEXT, BottomUpPla
 from steerlens.experiments._rivals import TEXT_LIKELIHOODS, measured_behaviour, measured_function
 from steerlens.experiments._stored_parts import StoredParts, StudyPart
 from steerlens.models import LensModel
-from steerlens.numerics import Estimate, cluster_change, cluster_mean
+from steerlens.numerics import Estimate, cluster_change, cluster_mean, holm, sign_flip
 
 RIVAL_COLUMNS = (
     "model", "kind", "case", "condition", "measure", "method", "setting", "value", "change", "low", "high", "n",
@@ -31,10 +31,13 @@ CONTEST_COLUMNS = (
     "low",
     "high",
     "winner",
+    "p_value",
+    "p_holm",
     "n",
     "n_clusters",
 )
-"""One row is function vector less in-context vectors, paired. ``winner`` is empty where the interval contains 0."""
+"""One row is function vector less in-context vectors, paired. ``winner`` is empty where the interval contains 0.
+``p_value`` is a sign-flip test over groups, ``p_holm`` the same adjusted for all rows of the table."""
 
 
 @final
@@ -79,8 +82,11 @@ class BottomUp:
                 continue
             e = _difference(table, IN_CONTEXT, FUNCTION, seed=self.plan.seed)
             winner = FUNCTION if e.low > 0 else IN_CONTEXT if e.high < 0 else ""
-            rows.append((*key, e.value, e.low, e.high, winner, e.n, e.n_clusters))
-        return pd.DataFrame(rows, columns=list(CONTEST_COLUMNS))
+            gain = (table[FUNCTION] - table[IN_CONTEXT]).to_numpy(float)
+            p = sign_flip(gain, table["group"].tolist(), seed=self.plan.seed).p_value
+            rows.append((*key, e.value, e.low, e.high, winner, p, p, e.n, e.n_clusters))
+        found = pd.DataFrame(rows, columns=list(CONTEST_COLUMNS))
+        return found.assign(p_holm=holm(found["p_value"])) if rows else found
 
 
 def bottom_up(

@@ -55,7 +55,7 @@ def head_vectors(
 
     A bias of the projection (GPT-2 has one) belongs to no head and is left out. The authors' code runs the whole
     projection for each head, which in GPT-2 adds the bias once a head. Where attention's output is normalised before it
-    joins the stream (Gemma 2 and 3) this is what enters that norm, and not what joins.
+    joins the stream (Gemma, OLMo 2) each head's part goes through that norm with the scale of the mean outputs of all.
 
     Raises:
         OptionError: If ``mean_heads`` is not of this model's shape.
@@ -64,8 +64,21 @@ def head_vectors(
     found = []
     for block, outputs in zip(model.bridge.blocks, mean_heads.double(), strict=True):
         weights = block.attn.W_O.detach().double().cpu()
-        found.append(torch.einsum("hk,hkd->hd", outputs.cpu(), weights))
+        found.append(_joining(block, torch.einsum("hk,hkd->hd", outputs.cpu(), weights)))
     return torch.stack(found)
+
+
+@torch.no_grad()
+def _joining(block: torch.nn.Module, written: Float[Tensor, "head d_model"]) -> Float[Tensor, "head d_model"]:
+    """What heads write as it joins the stream: through the RMS norm after attention, if there is one, scale held."""
+    norm = getattr(block, "ln1_post", None)
+    if norm is None:
+        return written
+    together = written.sum(dim=0)
+    weight = next(norm.parameters())
+    normed = norm(together.to(weight)[None, None])[0, 0].double().cpu()
+    # With its scale held the norm multiplies each component by a number of its own.
+    return torch.where(together == 0, 0.0, written * (normed / together))
 
 
 def function_vector(

@@ -153,7 +153,7 @@ def _kernels(h: Array) -> tuple[list[Array], list[Array]]:
     values, vectors = linalg.eigh(gram, subset_by_index=(max(n - largest, 0), n - 1))
     leading = vectors[:, ::-1] * np.sqrt(np.maximum(values[::-1], 0.0))
     linear, kernel = [], []
-    for rank in RANKS:
+    for rank in (rank for rank in RANKS if rank is None or rank < h.shape[1]):
         z = leading[:, :rank]
         K = gram.copy() if rank is None else z @ z.T
         squared = np.maximum(K.diagonal()[:, None] + K.diagonal() - 2 * K, 0.0)
@@ -169,20 +169,28 @@ def _kernels(h: Array) -> tuple[list[Array], list[Array]]:
 class Fit:
     """A linear smoother fitted on some pairs: predictions elsewhere are H d.
 
-    With [[K + λ, 1], [1ᵀ, 0]]⁻¹ the inverse of the system that kernel ridge regression with an unpenalised mean
-    solves, S is its first block, so that H = K(at, fit) S + the row below S. Any block B of fitted pairs can then be
-    taken back without fitting again: H₋ᵦ = H − H[:, B] S[B, B]⁻¹ S[B, :].
+    The system that kernel ridge regression with an unpenalised mean solves is [[K + λ, 1], [1ᵀ, 0]]. Of its inverse
+    the first block is S = (K + λ)⁻¹ − m mᵀ / Σm with m = (K + λ)⁻¹ 1, and the row below it is m / Σm, so that
+    H = K(at, fit) S + m / Σm. Any block B of fitted pairs can be taken back without fitting again:
+    H₋ᵦ = H − H[:, B] S[B, B]⁻¹ S[B, :], for which S is solved for these rows alone.
+
+    Args:
+        H: Shape (at, fit).
+        factor: Lower Cholesky factor of K + λ over the fitted pairs.
+        mean: m, shape (fit,).
     """
 
     H: Array
-    S: Array
+    factor: Array
+    mean: Array
 
     def without(self, block: npt.NDArray[np.bool_]) -> Array:
         """H of the fit without these pairs; their columns are zero."""
         if not block.any():
             return self.H
-        taken = np.linalg.solve(self.S[np.ix_(block, block)], self.S[block])
-        H: Array = self.H - self.H[:, block] @ taken
+        rows = linalg.cho_solve((self.factor, True), np.eye(len(block))[:, block], check_finite=False).T
+        rows -= np.outer(self.mean[block], self.mean) / self.mean.sum()
+        H: Array = self.H - self.H[:, block] @ np.linalg.solve(rows[:, block], rows)
         H[:, block] = 0.0
         return H
 
@@ -190,11 +198,12 @@ class Fit:
 def _fit(K: Array, penalty: float, fit: npt.NDArray[np.bool_], at: npt.NDArray[np.bool_]) -> Fit:
     """Kernel ridge regression on the pairs ``fit``, for predictions at the pairs ``at``."""
     n = int(fit.sum())
-    factor = linalg.cho_factor(K[np.ix_(fit, fit)] + penalty * n * np.eye(n), lower=True, check_finite=False)
-    inverse = linalg.cho_solve(factor, np.eye(n), check_finite=False)
-    mean = inverse.sum(axis=1)
-    S = inverse - np.outer(mean, mean) / mean.sum()
-    return Fit(K[np.ix_(at, fit)] @ S + mean / mean.sum(), S)
+    factor = linalg.cholesky(K[np.ix_(fit, fit)] + penalty * n * np.eye(n), lower=True, check_finite=False)
+    # One row more than there are places to predict: that of ones, whose solution is m.
+    wanted = np.concatenate([K[np.ix_(at, fit)], np.ones((1, n))])
+    solved = linalg.cho_solve((factor, True), wanted.T, check_finite=False).T
+    mean = solved[-1]
+    return Fit(solved[:-1] + np.outer(1 - solved[:-1].sum(axis=1), mean / mean.sum()), factor, mean)
 
 
 def held_out_fits(settings: Sequence[Setting], folds: Codes) -> list[list[Fit]]:
@@ -256,7 +265,8 @@ def _p_values(residual: Array, d: Array, linear: Sequence[Setting], dealt: Codes
     F, left = _linear_fit(residual, d, linear, int((quadratic[:last] @ G.ravel()).argmin()))
     FF, FE, EE = F @ F.T, F @ left.T, left @ left.T
     null = []
-    for chunk in np.array_split(dealt, min(len(dealt), max(1, len(dealt) * n * n // 400_000))):
+    at_once = max(8, 400_000 // (n * n))
+    for chunk in np.array_split(dealt, -(-len(dealt) // at_once)):
         moved = np.stack([G.take(p, axis=0).take(p, axis=1) for p in chunk])
         cross = np.stack([FE.take(p, axis=1) for p in chunk])
         refitted = np.stack([EE.take(p, axis=0).take(p, axis=1) for p in chunk]) + FF + cross + cross.mT

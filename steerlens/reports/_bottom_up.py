@@ -41,6 +41,9 @@ def bottom_up_reading(found: BottomUp) -> str:
             f"Of {len(own)} {kind} comparisons the function vector is ahead in {n['function vector']}, in-context "
             f"vectors in {n['in-context vectors']}, and in {n['']} no difference is shown."
         )
+    if len(contests):
+        left = int((contests["p_holm"] <= 0.05).sum())
+        said.append(f"Adjusted for all {len(contests)} comparisons together (Holm), a difference is shown in {left}.")
     against = [
         f"{r.case} ({r.method}, {r.measure})"
         for r in each(changes)
@@ -87,8 +90,9 @@ def write_bottom_up(found: BottomUp, folder: str | Path, *, command: str = "") -
     tables = []
     if len(contests):
         caption = (
-            "Paired on the same items; settings chosen on others. Nobody is ahead where the 95 % interval contains 0; "
-            "it is not widened for the number of comparisons."
+            "Paired on the same items; settings chosen on others. Nobody is ahead where the 95 % interval contains 0, "
+            "which is not widened for the number of comparisons: p is, by Holm's method over this table (sign-flip "
+            "test over groups; few groups cannot give a small one)."
         )
         tables.append(("Function vector less in-context vectors", caption, _contests(contests)))
     if len(changes):
@@ -118,6 +122,7 @@ def _contests(contests: pd.DataFrame) -> pd.DataFrame:
                 "Measure": r.measure.replace("_", " "),
                 "Difference": estimate(r.difference, r.low, r.high, signed=True),
                 "Ahead": r.winner or "not shown",
+                "p (Holm)": f"{r.p_holm:.3f}",
                 "Items": r.n,
             }
             for r in each(contests)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from steerlens.concepts import ConceptDataset, ContrastivePair
-from steerlens.errors import OptionError
+from steerlens.errors import ConceptError, OptionError
 from steerlens.evaluation import ChoiceQuestion, choice_scores, score_dola, token_trajectories
 from steerlens.interventions import DoLa
 from steerlens.models import LensModel
@@ -25,8 +25,9 @@ def maturity_records(
     """Records of a set of questions that late maturity is judged by, one of each quantity for every question.
 
     A token's ``rise`` is the layer where its probability by the logit lens grows most, as a share of the depth. The
-    right token is that of the best true answer and the wrong one that of the first false answer, where the two part.
-    Accuracy is MC1, by the model's own log-probability ("plain"), and by the contrast.
+    right token is that of the first true answer and the wrong one that of the first false answer that parts from it,
+    where the two part; a question without one (sheep, sheeps) is left out. Accuracy is MC1, by the model's own
+    log-probability ("plain"), and by the contrast.
 
     Args:
         model: A model, steered or not.
@@ -40,7 +41,7 @@ def maturity_records(
 
     Raises:
         OptionError: If the contrast's scores are no log-probabilities, or the model lacks a layer.
-        ConceptError: If one answer of a question is the beginning of the other.
+        ConceptError: If no question is left.
         EstimateError: If there are fewer than five groups.
 
     References:
@@ -51,11 +52,15 @@ def maturity_records(
             'Accuracy is judged by log-probabilities, but the contrast has normalisation="none", whose scores grow '
             'with the length of an answer. Give it normalisation="vocabulary" or "plausible".'
         )
+    kept = [(q, answer) for q in questions if (answer := _parting(q)) is not None]
+    questions = [q for q, _ in kept]
+    if not kept:
+        raise ConceptError("In no question does a false answer part from the true one before either ends.")
     answers = [(*q.true, *q.false) for q in questions]
     scores = score_dola(model, [q.prompt for q in questions], answers, [contrast])
     plain, contrasted = (_first_best(questions, s.numpy()) for s in (scores.baseline, scores.score[0]))
     pairs = ConceptDataset(
-        concept, tuple(ContrastivePair(q.prompt, q.true[0], q.false[0], group=q.group) for q in questions)
+        concept, tuple(ContrastivePair(q.prompt, q.true[0], answer, group=q.group) for q, answer in kept)
     )
     rise = token_trajectories(model, pairs, seed=seed).spike.double().numpy() / model.n_layers
     shared = {
@@ -70,6 +75,12 @@ def maturity_records(
         {**shared, "quantity": "accuracy", "setting": "chance", "value": chance},
         {**shared, "quantity": "accuracy_gain", "role": "method", "method": CONTRAST, "value": contrasted - plain},
     )
+
+
+def _parting(question: ChoiceQuestion) -> str | None:
+    """The first false answer that is not the true one's beginning, nor begins with it."""
+    right = question.true[0]
+    return next((a for a in question.false if not a.startswith(right) and not right.startswith(a)), None)
 
 
 def _first_best(questions: Sequence[ChoiceQuestion], scores: Array) -> Array:

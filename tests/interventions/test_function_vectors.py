@@ -47,18 +47,35 @@ def random_effects(model: LensModel) -> HeadEffects:
     return effects_of(torch.randn(model.n_layers, model.n_heads, generator=generator, dtype=torch.float64))
 
 
-def test_what_heads_write_adds_up_to_attention_s_output_less_its_bias(model: LensModel):
+def test_what_heads_write_adds_up_to_what_attention_adds_to_the_stream_less_its_bias(model: LensModel):
+    """Gemma's norm after attention included: with one prompt the held scale is the prompt's own."""
     one = prompts(2)[:1]
     written = head_vectors(model, mean_head_outputs(model, one)).sum(dim=1)
     _, cache = model.bridge.run_with_cache(torch.tensor([model.encode(one[0].prompt)]))
     for layer, block in enumerate(model.bridge.blocks):
-        out = cache[f"blocks.{layer}.attn.hook_out"][0, -1]
+        normed = model.name == "tiny-gemma3"
+        out = cache[f"blocks.{layer}.{'ln1_post' if normed else 'attn'}.hook_out"][0, -1]
         bias = getattr(block.attn, "b_O", None)
         assert (bias is not None) == (model.name == "tiny-gpt2")
         if bias is not None:
             assert (out - written[layer]).abs().max() > 0.01
             out = out - bias
-        assert_close(written[layer], out.detach(), rtol=0, atol=1e-10)
+        # The norm is computed in float32.
+        assert_close(written[layer], out.detach(), rtol=0, atol=1e-6 if normed else 1e-10)
+
+
+def test_a_norm_after_attention_is_linear_in_heads_once_its_scale_is_held():
+    """Another mean of one head changes the scale, and so every head: the parts of one norm, not norms of the parts."""
+    model = tiny_model("gemma3", dtype="float64")
+    means = mean_head_outputs(model, prompts(2)[:1])
+    written = head_vectors(model, means)
+    scale = model.bridge.blocks[0].ln1_post.original_component
+    raw = means[0, 1] @ model.bridge.blocks[0].attn.W_O[1].detach()
+    total = torch.einsum("hk,hkd->d", means[0], model.bridge.blocks[0].attn.W_O.detach())
+    by_hand = raw * (1 + scale.weight.detach()) / (total.square().mean() + scale.eps).sqrt()
+    assert_close(written[0, 1], by_hand, rtol=0, atol=1e-6)
+    means[0, 0] *= 3
+    assert (head_vectors(model, means)[0, 1] - written[0, 1]).abs().max() > 1e-3
 
 
 def test_a_function_vector_is_the_sum_over_its_heads():

@@ -1,9 +1,11 @@
 """Pages of studies: what they say in words, what is drawn, and what they name as missing."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from steerlens.experiments import (
     TEXT_LIKELIHOODS,
@@ -119,6 +121,29 @@ def test_bottom_up_names_the_winner_and_what_steers_the_wrong_way():
     ((name, intervals),) = prepare_bottom_up(bottom_up_found(1.0, 0.2), "log_prob").rows
     assert name == "plural\nno examples"
     assert abs(intervals[0][0] - 1) < 0.1 < 0.12 < intervals[1][0] < 0.3
+
+
+def test_bottom_up_says_which_wins_are_left_when_all_are_counted_together():
+    words = [f"w{i}" for i in range(12)]
+    frames = []
+    for case, (gain, noise) in {"clear": (1.0, 0.1), "weak": (0.1, 0.14), "none": (0.0, 1.0)}.items():
+        values = gain + noise * np.random.default_rng(len(case)).normal(size=12)
+        for method, of in (("unsteered", 0 * values), ("function vector", values), ("in-context vectors", 0 * values)):
+            frame = pd.DataFrame({"item": words, "group": words, "value": of}).assign(
+                method=method, setting="", case=case
+            )
+            frames.append(frame.assign(model="m", kind="functional", condition="", measure="log_prob"))
+    found = BottomUp(BottomUpPlan(seed=0), pd.concat(frames, ignore_index=True), (), pd.DataFrame())
+    contests = found.contests().set_index("case")
+    for case in ("clear", "weak", "none"):
+        own = found.items[(found.items["case"] == case) & (found.items["method"] == "function vector")]
+        signs = np.array(list(itertools.product((-1, 1), repeat=12))) @ own["value"].to_numpy()
+        expected = (np.abs(signs) >= abs(own["value"].sum()) - 1e-9).mean()
+        assert contests.loc[case, "p_value"] == pytest.approx(expected)
+    p = contests["p_value"].sort_values()
+    assert contests.loc["weak", "p_holm"] == pytest.approx(max(3 * p.iloc[0], 2 * contests.loc["weak", "p_value"]))
+    assert contests.loc["weak", "p_value"] <= 0.05 < contests.loc["weak", "p_holm"]
+    assert "for all 3 comparisons together (Holm), a difference is shown in 1." in bottom_up_reading(found)
 
 
 def test_bottom_up_counts_the_likelihood_of_one_text_as_cost_and_not_as_a_win():

@@ -1,6 +1,7 @@
 """Records of other studies: what heads, layers, prompts and models say, planted so that the verdict is known."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from reports.synthetic_comparison import make_comparison
 
 from steerlens.concepts import ConceptDataset, ContrastivePair
-from steerlens.errors import OptionError
+from steerlens.errors import ConceptError, OptionError
 from steerlens.evaluation import (
     UNSTEERED,
     AcrossConcepts,
@@ -35,6 +36,7 @@ from steerlens.theories import (
     theory,
 )
 
+WHICH_RUNG = Path(__file__).parents[2] / "examples" / "which_rung"
 WORDS = [f"word {i:02d}" for i in range(24)]
 
 
@@ -189,6 +191,19 @@ def test_models_that_were_measured_differently_are_not_read_as_one():
     assert across_models(first, deeper).empty
 
 
+def test_a_concept_of_the_same_name_with_other_pairs_is_not_read_as_the_same():
+    stored = Comparison.load(WHICH_RUNG / "concepts" / "plural")
+    about = stored.provenance.concept
+    assert {"fit_fingerprint", "select_fingerprint", "test_fingerprint"} <= set(about)
+    first = TheoryEvidence("s", "a", pd.DataFrame(), {"plural": stored}, (), {}, {})
+    assert across_models(first, replace(first, model="b")).empty
+    assert across_models(first, replace(first, model="b", comparisons={"antonyms": stored})).empty
+    for key in ("fit_fingerprint", "select_fingerprint", "test_fingerprint"):
+        other = replace(stored, provenance=replace(stored.provenance, concept={**about, key: "0" * 64}))
+        with pytest.raises(OptionError, match="'plural' holds other pairs in the study of 'b' than in that of 'a'"):
+            across_models(first, replace(first, model="b", comparisons={"plural": other}))
+
+
 QUESTIONS = tuple(
     ChoiceQuestion(f"The {thing} is", (f" {a}",), (f" {b}", f" {c}"), group=f"group {i // 2}")
     for i, (thing, a, b, c) in enumerate(
@@ -224,6 +239,20 @@ def test_rise_and_accuracy_are_those_of_each_question():
     for side, setting in enumerate(("right", "wrong")):
         expected = (np.diff(p[side], axis=1).argmax(axis=1) + 1) / model.n_layers
         np.testing.assert_allclose(of("rise", setting), expected)
+
+
+def test_a_question_whose_answers_do_not_part_is_left_out():
+    model, contrast = tiny_model("gpt2"), DoLa((0, 1), normalisation="vocabulary")
+    first, *rest = QUESTIONS
+    other = replace(first, false=(" bluer", *first.false))
+    never = replace(first, false=(" bluer", " blues"), group="sheep")
+    records = maturity_records(model, [other, never, *rest], contrast, concept="things", seed=0)
+    assert set(records["group"]) == {q.group for q in QUESTIONS}
+    rise = records[records["quantity"] == "rise"]
+    alone = maturity_records(model, QUESTIONS, contrast, concept="things", seed=0).query("quantity == 'rise'")
+    np.testing.assert_allclose(rise["value"], alone["value"])
+    with pytest.raises(ConceptError, match="In no question"):
+        maturity_records(model, [never], contrast, concept="things", seed=0)
 
 
 def test_scores_that_are_no_probabilities_are_refused():
