@@ -42,10 +42,12 @@ def off_course_reading(found: OffCourse) -> str:
                 f"the {method} reaches half of the few-shot level on {half.reached} of {counted(n, 'pair')} of model "
                 f"and task ({percent(half.share, half.low, half.high)}), and nine tenths on {most.reached}"
             )
-    text = f"{'; '.join(said)}." if said else "No method that steers was asked for, or no pair was above the floor."
+    nobody = "no method that steers was asked for" if n else "there is nothing to recover: examples teach nothing here"
+    text = f"{'; '.join(said) or nobody}."
     text = text[0].upper() + text[1:]
     if set_aside:
-        text += f" {counted(set_aside, 'pair')} stood at the floor even behind examples, and were set aside."
+        were = "was" if set_aside == 1 else "were"
+        text += f" {counted(set_aside, 'pair')} stood at the floor even behind examples, and {were} set aside."
     none = found.nothing_works()
     if none:
         text += f" Nothing works, by half of the few-shot level, on {listed([f'{t} in {m}' for m, t in none])}."

@@ -1,6 +1,7 @@
 """Pages of studies: what they say in words, what is drawn, and what they name as missing."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,17 @@ def test_off_course_says_where_nothing_works_and_where_something_does():
     assert "no pair on which nothing reaches half" in works
     assert "Nothing works, by half of the few-shot level, on plural in m." in fails
     assert "Not measured, for reasons given below: <broken>." in works
+
+
+def test_off_course_says_why_there_is_nothing_to_recover():
+    found = off_course_found(0, 0)
+    items = found.items.assign(first_token_accuracy=0.0)
+    text = off_course_reading(replace(found, items=items))
+    assert text.startswith("There is nothing to recover: examples teach nothing here. 1 pair stood at the floor")
+    assert "behind examples, and was set aside." in text
+    asked = replace(found.plan, methods=("zero-shot", "few-shot"))
+    text = off_course_reading(replace(found, plan=asked))
+    assert text.startswith("No method that steers was asked for.")
 
 
 def test_off_course_draws_recovery_and_leaves_the_few_shot_level_out():
