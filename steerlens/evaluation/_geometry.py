@@ -124,7 +124,8 @@ def geometry(
 
     Args:
         model: Where to read.
-        dataset: Pairs; at least 15 groups, so that each part has five.
+        dataset: Pairs; of fewer than 28 groups fewer than seven are left to the test, which can then show nothing
+            at the level of a reading (2⁻⁶ > 0.01); below five it is refused.
         sites: Where; None takes the output of every block.
         probes: Nested probes; at least one linear, one quadratic and one network.
         seeds: Of networks and permuted labels.
@@ -143,7 +144,7 @@ def geometry(
         if len(part.groups) < 5:
             raise EstimateError(
                 f"geometry needs 5 groups in each part of the split, but {dataset.name!r} leaves {len(part.groups)} to "
-                f"{name}. Use pairs of at least 20 groups."
+                f"{name}. Use pairs of at least 28 groups."
             )
     found = read(model, dataset, where)
     layers = []
@@ -193,12 +194,18 @@ def _part(found: ContrastiveActivations, part: ConceptDataset) -> LabelledRows:
     )
 
 
+Ends = tuple[float, float, float]
+"""A value and the range about it."""
+
+
 def _rows(layer: LayerGeometry) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
 
-    def add(quantity: str, e: Estimate, *, of: str = "", unit: str = "", null: Estimate | float | None = None,
+    def add(quantity: str, e: Estimate, *, of: str = "", unit: str = "", null: Estimate | Ends | float | None = None,
             p: float | None = None) -> None:  # fmt: skip
-        ends = (null.value, null.low, null.high) if isinstance(null, Estimate) else (null, None, None)
+        if isinstance(null, Estimate):
+            null = (null.value, null.low, null.high)
+        ends = null if isinstance(null, tuple) else (null, None, None)
         rows.append({
             "site": layer.site.hook_name, "layer": layer.site.layer, "quantity": quantity, "of": of, "value": e.value,
             "low": e.low, "high": e.high, "null": ends[0], "null_low": ends[1], "null_high": ends[2], "p_value": p,
@@ -206,7 +213,8 @@ def _rows(layer: LayerGeometry) -> list[dict[str, Any]]:
         })  # fmt: skip
 
     for r in layer.table.results:
-        add("auroc", r.scores.auroc, of=r.name, null=r.permuted.auroc, p=r.p_value)
+        permuted = (r.permuted.auroc.value, r.null.low, r.null.high)
+        add("auroc", r.scores.auroc, of=r.name, null=permuted, p=r.p_value)
         add("accuracy", r.scores.accuracy, of=r.name, null=r.permuted.accuracy)
         add("nll", r.scores.nll, of=r.name, unit="bits", null=layer.table.base)
     add("gap", layer.gap.total, unit="bits", null=0.0)

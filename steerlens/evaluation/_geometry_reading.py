@@ -34,8 +34,8 @@ class LayerReading:
         site: Hook name.
         layer: Block.
         rung: What the geometry asks for.
-        sure: "shown" if the interval or p-value behind it excludes the next lower rung; "not excluded" where the higher
-            rungs stay possible for want of data.
+        sure: "shown" if the interval or p-value behind it excludes the next lower rung, and the next higher one adds
+            nothing worth it either way; "not excluded" where the higher rungs stay possible for want of data.
         text: In words, with the numbers.
     """
 
@@ -67,14 +67,18 @@ def read_layer(
     """
     linear = table.best(("linear",))
     best = min(table.results, key=lambda r: r.select_nll)
+    few = table.least_p > LEVEL
     seen = min(linear.p_value, best.p_value) <= LEVEL
     depends = displacement is not None and min(displacement.p_linear, displacement.p_nonlinear) <= LEVEL
-    moves = depends and displacement is not None and _predicted(displacement) > INDEPENDENT
+    # Of too few groups nobody knows whether a probe tells the classes apart, and so not that only pairs do.
+    moves = not few and depends and displacement is not None and _predicted(displacement) > INDEPENDENT
     parts = [f"AUROC {_said(linear.scores.auroc)} for {linear.name}"]
     if best.name != linear.name:
         parts.append(f"{_said(best.scores.auroc)} for {best.name}, the best on select rows")
     rung, sure = _rung(seen, moves, gap)
-    if rung == "none":
+    if few:
+        parts.append(_too_few(table))
+    elif rung == "none":
         parts.append("no probe tells the classes apart beyond permuted labels")
     if rung == "pairs":
         parts.append("no probe tells the classes apart, and yet a source decides where its target is")
@@ -87,12 +91,20 @@ def read_layer(
     if depends and displacement is not None:
         shares = f"{_said(displacement.constant)} constant, {_said(displacement.linear)} linear in the source"
         parts.append(f"displacements are {shares}, {_said(displacement.nonlinear)} nonlinear")
-        if not seen and not moves:
+        if not seen and not moves and not few:
             parts.append("which is no more than regression to the mean")
     if direction is not None and direction.opposed.low > 0.25 and seen:
         parts.append(f"{_said(direction.opposed)} of the pairs point against the mean difference")
     parts += _ring_parts(ring)
     return LayerReading(site.hook_name, site.layer, rung, sure, "; ".join(parts) + ".")
+
+
+def _too_few(table: ProbeTable) -> str:
+    n = int(table.codes.max()) + 1
+    return (
+        f"{n} groups are left to the test, too few to show anything: with them p cannot be below {table.least_p:.2g}, "
+        f"and {LEVEL:g} is asked for (pairs of 28 groups and more leave enough)"
+    )
 
 
 def _ring_parts(ring: Ring | None) -> list[str]:
@@ -105,7 +117,10 @@ def _ring_parts(ring: Ring | None) -> list[str]:
         parts.append(f"the {n} items follow each other round a ring in their principal plane (by chance {chance:.2g})")
     if ring.fit.p_value <= LEVEL:
         orders = f"{'all' if ring.fit.exact else 'random'} {ring.fit.n_orders} orders"
-        parts.append(f"their angle is read better in this order than in others (p = {ring.fit.p_value:.2g}, {orders})")
+        parts.append(
+            f"their angle is read better in this order than in others (p = {ring.fit.p_value:.2g}, {orders}), as on a "
+            "circle or along an arc"
+        )
     return parts
 
 
@@ -115,10 +130,15 @@ def _rung(seen: bool, moves: bool, gap: NonlinearityGap) -> tuple[Rung, Literal[
     if gap.high.low > WORTH:
         return "nonlinear", "shown"
     if gap.quadratic.low > WORTH:
-        return "affine", "shown" if gap.high.high <= WORTH else "not excluded"
+        return "affine", "shown" if _nothing_more(gap.high) else "not excluded"
     if gap.total.low > WORTH:
         return "nonlinear", "not excluded"
-    return "translation", "shown" if gap.total.high <= WORTH else "not excluded"
+    return "translation", "shown" if _nothing_more(gap.total) else "not excluded"
+
+
+def _nothing_more(gap: Estimate) -> bool:
+    """Equivalence, either way: a larger class that fits worse for want of rows says nothing about what is there."""
+    return gap.low >= -WORTH and gap.high <= WORTH
 
 
 def _predicted(displacement: DisplacementReport) -> float:

@@ -45,7 +45,7 @@ class Harmonic:
         r_squared: Held-out share of their variance that ridge regression explains; noise gives 0 or less.
         null: 0.95 quantile of that where the classes are put in another order (one penalty for all folds).
         p_value: Share of orders, the true one included, that are read as well. Distinct classes can be read in any
-            order; only a circle is read better in its own.
+            order; classes that follow each other are read better in their own, round a circle or along an arc of one.
     """
 
     k: int
@@ -67,7 +67,8 @@ class CirclePlane:
         centroids: Mean of each class.
         centre: Centre of the circle through the centroids (least squares).
         radius: Its radius.
-        in_order: Whether the centroids follow each other round the centre in the true order, either way.
+        in_order: Whether the centroids follow each other round the centre in the true order, either way, and close:
+            no gap between neighbours of half a turn. Points along a line, or an arc of less than half, do not.
     """
 
     rows: Float[Tensor, "n 2"]
@@ -283,7 +284,8 @@ def _plane(rows: Array, one_hot: Array) -> CirclePlane:
 def _in_order(angles: Array) -> bool:
     order = np.argsort(angles)
     steps = (np.roll(order, -1) - order) % len(order)
-    return bool((steps == 1).all() or (steps == len(order) - 1).all())
+    gaps = (np.roll(angles[order], -1) - angles[order]) % (2 * np.pi)
+    return bool(((steps == 1).all() or (steps == len(order) - 1).all()) and gaps.max() < np.pi)
 
 
 def _check(index: Codes, n: int, period: int) -> None:

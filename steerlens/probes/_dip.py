@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, special
 
+from steerlens.errors import ActivationError
 from steerlens.probes._groups import group_codes
 
 Array = npt.NDArray[np.float64]
@@ -77,6 +78,7 @@ def dip_test(values: npt.ArrayLike, groups: Sequence[Hashable], *, seed: int, n_
         n_samples: How many.
 
     Raises:
+        ActivationError: If a value is not finite.
         EstimateError: If there are fewer than five groups.
 
     References:
@@ -84,6 +86,8 @@ def dip_test(values: npt.ArrayLike, groups: Sequence[Hashable], *, seed: int, n_
     """
     x = np.asarray(values, dtype=np.float64)
     codes = group_codes(groups, len(x))
+    if not np.isfinite(x).all():
+        raise ActivationError("A dip needs finite values, but some are NaN or infinite.")
     if x.std() <= 1e-9 * np.abs(x).max():
         return DipTest(0.5 / len(x), 0.5 / len(x), 1.0, 1.0)
     found = float(dip(x))

@@ -13,7 +13,7 @@ from steerlens.numerics._codes import codes_of
 from steerlens.probes._families import LogisticProbe, MLPProbe, NearestNeighbours, Probe, fit_together
 from steerlens.probes._intervals import mean_interval, share_interval
 from steerlens.probes._linear_probes import lda_weights, mean_difference
-from steerlens.probes._permutation import auroc_p_value
+from steerlens.probes._permutation import auroc_p_value, least_p_value
 from steerlens.probes._rows import LabelledRows
 from steerlens.probes._scores import base_rate, check_splits, labelled_problems, log_odds_of
 from steerlens.probes._span import FitData, Span, principal_axes
@@ -25,6 +25,7 @@ Reading = Literal[
     "nonlinear code beside the linear one",
     "erasure took the nonlinear code with it",
     "nothing nonlinear",
+    "too few groups to tell",
 ]
 
 FAR = 0.05
@@ -55,6 +56,7 @@ class ErasureReport:
             fitted to n rows of width d misses about √(4d/n). No probe of the fit rows can find it: they have none.
         null_mlp, null_knn: After, of probes fitted to permuted labels and scored on permuted labels.
         p_mlp, p_knn: Share of permuted test labels under which the erased rows are told apart as well.
+        least_p: The least p-value that so many test groups can give.
         raw_gap: Accuracy of the network less that of the linear probe before erasure, paired.
         majority: Accuracy of the larger class of the fit rows.
     """
@@ -71,6 +73,7 @@ class ErasureReport:
     null_knn: Estimate
     p_mlp: float
     p_knn: float
+    least_p: float
     raw_gap: Estimate
     majority: Estimate
 
@@ -106,6 +109,8 @@ class ErasureReport:
         linear = max(self.chance, self.erased_linear.value, self.missed) + MARGIN
         if any(p <= P_VALUE and e.value > linear for p, e in pairs):
             return "nonlinear code beside the linear one"
+        if self.least_p > P_VALUE:
+            return "too few groups to tell"
         return "nothing nonlinear"
 
     def __str__(self) -> str:
@@ -187,6 +192,7 @@ def erase_then_probe(
         left=_mean_difference_of((erased_z @ fresh)[None], y, codes, level),
         null_knn=share(null[1], tests),
         null_mlp=share(null[2], tests),
+        least_p=least_p_value(y, codes),
         p_knn=auroc_p_value(erased[1], y, codes, seed=seeds[0]),
         p_mlp=auroc_p_value(erased[2], y, codes, seed=seeds[0]),
         raw_gap=mean_interval(hits(raw[2], y) - hits(raw[0], y), codes, level=level, low=-1.0, high=1.0),

@@ -66,15 +66,15 @@ def group_halves(codes: Codes, seed: int) -> npt.NDArray[np.bool_]:
 def deal_groups(codes: Codes, n_permutations: int, seed: int) -> Codes:
     """Permutations of rows that carry whole groups to the places of others, shape (resample, n).
 
-    Rows that belong together stay neighbours of each other. Where all groups are equally large this is exactly a
-    permutation of groups; where they are not, groups are laid end to end in random order over the places, so that some
-    are cut in two.
+    Rows that belong together stay together, in random order: where every template holds the same items in the same
+    order, an item must not be dealt to itself. Where all groups are equally large this is exactly a permutation of
+    groups; where they are not, groups are laid end to end in random order over the places, so that some are cut in two.
     """
     rng = np.random.default_rng(seed)
     places = np.argsort(codes, kind="stable")
     n_groups = int(codes.max()) + 1
     rank = rng.permuted(np.tile(np.arange(n_groups), (n_permutations, 1)), axis=1)
-    dealt = np.argsort(rank[:, codes], axis=1, kind="stable")
+    dealt = np.argsort(rank[:, codes] + rng.random((n_permutations, len(codes))), axis=1)
     permutation = np.empty_like(dealt)
     permutation[:, places] = dealt
     return permutation

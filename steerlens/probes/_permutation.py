@@ -1,8 +1,11 @@
 """Labels exchanged in ways that respect the groups: what a probe finds where there is nothing to find."""
 
+from dataclasses import dataclass
+from typing import final
+
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special, stats
 
 Array = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -41,8 +44,45 @@ def permuted_labels(y: Labels, codes: Labels, *, generator: np.random.Generator,
     return found
 
 
+@final
+@dataclass(frozen=True)
+class AurocNull:
+    """The area under the ROC curve where labels say nothing.
+
+    Args:
+        p_value: Share of labellings, the true one included, whose area is as large.
+        low: 0.025 quantile of the area over labellings.
+        high: 0.975 quantile.
+    """
+
+    p_value: float
+    low: float
+    high: float
+
+
+def least_p_value(y: Labels, codes: Labels) -> float:
+    """One over the number of labellings that `permuted_labels` can draw: no p-value can be expected below it."""
+    sizes = np.bincount(codes)
+    ones = np.bincount(codes, y)
+    pure, balanced = (ones == 0) | (ones == sizes), 2 * ones == sizes
+    others = ~pure & ~balanced
+    log_count = balanced.sum() * np.log(2) + _log_choices(int(pure.sum()), int((ones[pure] > 0).sum()))
+    pairs = zip(sizes[others].tolist(), ones[others].tolist(), strict=True)
+    log_count += sum(_log_choices(int(n), int(k)) for n, k in pairs)
+    return float(np.exp(-log_count))
+
+
+def _log_choices(n: int, k: int) -> float:
+    return float(special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1))
+
+
 def auroc_p_value(scores: Array, y: Labels, codes: Labels, *, seed: int, count: int = 999) -> float:
-    """Share of labellings, the true one included, whose area under the ROC curve is as large.
+    """The p-value of `auroc_null`."""
+    return auroc_null(scores, y, codes, seed=seed, count=count).p_value
+
+
+def auroc_null(scores: Array, y: Labels, codes: Labels, *, seed: int, count: int = 999) -> AurocNull:
+    """Permutation test of the area under the ROC curve, and its range where labels say nothing.
 
     The scores stay: the probe was fitted to other rows, so that under the null its scores have nothing to do with the
     labels of these. The statistic is the mean area over seeds.
@@ -63,5 +103,7 @@ def auroc_p_value(scores: Array, y: Labels, codes: Labels, *, seed: int, count: 
         found: Array = (labels @ ranks - ones * (ones + 1) / 2) / np.maximum(ones * zeros, 1)
         return found
 
+    areas = area(drawn)
     # Rounding must not make a tie a difference.
-    return float((1 + (area(drawn) >= area(y[None])[0] - 1e-12).sum()) / (1 + count))
+    p_value = float((1 + (areas >= area(y[None])[0] - 1e-12).sum()) / (1 + count))
+    return AurocNull(p_value, *(float(q) for q in np.quantile(areas, (0.025, 0.975))))

@@ -24,8 +24,8 @@ class LabelledRows:
         groups: The cluster of each row.
 
     Raises:
-        ActivationError: If the numbers of rows differ, a value is not finite, a label is neither 0 nor 1, or a class
-            is empty.
+        ActivationError: If the numbers of rows differ, a value is not finite, labels are not whole numbers, one is
+            neither 0 nor 1, or a class is empty.
     """
 
     x: Float[Tensor, "n d_model"]
@@ -40,6 +40,8 @@ class LabelledRows:
             )
         if not torch.isfinite(self.x).all():
             raise ActivationError("Probes need finite activations, but some are NaN or infinite.")
+        if self.y.dtype == torch.bool or self.y.is_floating_point():
+            raise ActivationError(f"Labels must be whole numbers, but got {self.y.dtype}. Give y.long().")
         if len(self.y) == 0 or not torch.isin(self.y, torch.tensor([0, 1])).all() or self.y.min() == self.y.max():
             raise ActivationError("Probes need rows of both classes, labelled 0 and 1.")
 

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from steerlens.errors import OptionError, UnknownNameError
+from steerlens.errors import FitError, OptionError, UnknownNameError
 from steerlens.numerics import Estimate
 from steerlens.numerics._codes import codes_of
 from steerlens.probes._families import PROBES, FittedProbe, FunctionClass, Probe, fit_together
 from steerlens.probes._intervals import auroc_interval, mean_interval, share_interval
-from steerlens.probes._permutation import auroc_p_value, permuted_labels
+from steerlens.probes._permutation import AurocNull, auroc_null, least_p_value, permuted_labels
 from steerlens.probes._recalibration import bits
 from steerlens.probes._rows import LabelledRows
 from steerlens.probes._span import FitData, Problem
@@ -64,7 +64,8 @@ class ProbeResult:
         scores: On the test rows.
         permuted: The same of probes fitted to permuted labels and scored on permuted labels: what this probe makes of
             nothing, one labelling for each seed.
-        p_value: Share of permuted test labels under which the area under the ROC curve is as large.
+        null: Of the area under the ROC curve over permuted test labels, this probe's scores held fixed: p-value, and
+            the range that 95 % of labellings stay in.
         select_nll: Bits for each select row, mean over seeds: what to choose probes by.
         log_odds: Of the test rows, shape (seed, n).
         chosen: The hyperparameters, for each seed.
@@ -74,10 +75,15 @@ class ProbeResult:
     function_class: FunctionClass
     scores: Scores
     permuted: Scores
-    p_value: float
+    null: AurocNull
     select_nll: float
     log_odds: Array
     chosen: tuple[str, ...]
+
+    @property
+    def p_value(self) -> float:
+        """Share of permuted test labels under which the area under the ROC curve is as large."""
+        return self.null.p_value
 
 
 @final
@@ -125,6 +131,11 @@ class ProbeTable:
             names = ", ".join(r.name for r in self.results)
             raise OptionError(f"The table has no probe of class {' or '.join(classes)}; it has {names}.")
         return min(found, key=lambda r: r.select_nll)
+
+    @property
+    def least_p(self) -> float:
+        """The least p-value that so many test groups can give: 2⁻ᴳ for G groups of pairs."""
+        return least_p_value(self.y, self.codes)
 
     def bits(self, name: str) -> Array:
         """−log₂ of the probability that a probe gives to the label, shape (seed, n)."""
@@ -201,7 +212,7 @@ def probe_table(
                 probe.function_class,
                 Scores.of(log_odds, y, codes, level=level),
                 _permuted_scores(log_odds_of(null, z), tests, y, codes, level),
-                auroc_p_value(log_odds, y, codes, seed=seeds[0]),
+                auroc_null(log_odds, y, codes, seed=seeds[0]),
                 float(np.mean([f.select_nll for f in real])),
                 log_odds,
                 tuple(f.chosen for f in real),
@@ -244,6 +255,8 @@ def check_splits(*splits: LabelledRows) -> None:
 
 def _prepared(fit: LabelledRows, select: LabelledRows, test: LabelledRows) -> tuple[FitData, Array]:
     data = FitData.of(fit, select)
+    if test.x.shape[1] != fit.x.shape[1]:
+        raise FitError(f"A probe fitted to rows of width {fit.x.shape[1]} cannot read rows of {test.x.shape[1]}.")
     return data, data.span.coordinates(test.features())
 
 

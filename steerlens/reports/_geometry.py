@@ -67,7 +67,7 @@ def prepare_geometry_profiles(geometry: Geometry) -> tuple[GeometryProfile, ...]
         _profile(
             frame, "what nonlinear functions save", "bits for each row", 0.0,
             (("gap_quadratic", "quadratic over linear", _COLOURS["quadratic"]),
-             ("gap_high", "network over quadratic", _COLOURS["mlp"])),
+             ("gap_high", "best nonlinear over quadratic", _COLOURS["mlp"])),
         ),
         _profile(
             frame, "how alike the pairs' differences are", "share", 0.0,
@@ -107,8 +107,8 @@ def _probe_profile(geometry: Geometry, frame: pd.DataFrame) -> GeometryProfile:
         if rows:
             points = pd.DataFrame(rows, columns=["layer", "value", "low", "high"])
             lines.append(GeometryLine(kind, _look(k, _COLOURS[kind]), points))
-    band = areas.astype({"null": float}).groupby("layer")["null"].agg(["min", "max"]).reset_index()
-    band.columns = pd.Index(["layer", "low", "high"])
+    by_layer = areas.astype({"null_low": float, "null_high": float}).groupby("layer")
+    band = pd.DataFrame({"low": by_layer["null_low"].min(), "high": by_layer["null_high"].max()}).reset_index()
     return GeometryProfile("how well probes tell the classes apart", "AUROC on test rows", tuple(lines), band, 0.5)
 
 

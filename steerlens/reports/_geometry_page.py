@@ -28,8 +28,8 @@ from steerlens.reports._tables import stacked_table
 
 _CAPTIONS = (
     "Each class of functions by the probe of it that the select rows prefer, scored once on test rows; bands are "
-    "intervals over groups of test pairs and seeds. Look first at whether a line clears the grey band of permuted "
-    "labels.",
+    "intervals over groups of test pairs and seeds. Look first at whether a line clears the grey band, in which 95 % "
+    "of permuted test labels leave it.",
     "Bits that a larger class of functions saves on test rows. Above zero with its whole band: the larger class is "
     "needed. Below zero: it overfits these few pairs.",
     "Coherence near 1: all pairs move alike, and a shift has one thing to do. Autocorrelation above 0: pairs move "
@@ -109,8 +109,9 @@ def geometry_figures(geometry: Geometry) -> tuple[ReportFigure, ...]:
         for layer in rings_to_draw(geometry):
             wide, narrow = one_axes(partial(draw_ring, layer), height=5.0, width=6.5)
             caption = (
-                "Rows of held-out groups where the circular probe puts them, and the mean of each item. Look at "
-                "whether the means follow the circle in the order of the items."
+                "Rows in the plane of the first two principal components of the items' means, for which the order was "
+                "not used, and the circle that fits the means best. Look at whether they go round it in the order of "
+                "the items."
             )
             title = f"The ring at layer {layer.site.layer}"
             found.append(ReportFigure(f"ring-{layer.site.layer}", title, caption, title, wide, narrow))
@@ -148,7 +149,7 @@ def _limits(geometry: Geometry) -> tuple[str, ...]:
     return (
         f"One split of {fit + select + test} pairs: {fit} to fit, {select} to select, {test} to test. Intervals "
         "resample test groups and seeds; fitted probes are held fixed.",
-        f"{counted(len(geometry.layers), 'layer')} were looked at: at a level of 0.01 one of a hundred layers without "
-        "any information would still be called readable.",
+        f"{counted(len(geometry.layers), 'layer')} were looked at: at a level of 0.01 for either of two probes up to "
+        "two of a hundred layers without any information would still be called readable.",
         "That a concept can be read does not mean that the model uses it, nor that steering along what reads it works.",
     )

@@ -1,5 +1,6 @@
 """A geometry finds the rung that a concept was planted on, in one extraction, with its controls beside it."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -9,9 +10,19 @@ from torch import Tensor
 from steerlens.activations import Site, planted_concept
 from steerlens.concepts import ConceptDataset, load_concept
 from steerlens.errors import EstimateError, OptionError
-from steerlens.evaluation import GEOMETRY_COLUMNS, Geometry, geometry
+from steerlens.evaluation import GEOMETRY_COLUMNS, Geometry, LayerReading, geometry
+from steerlens.evaluation._geometry_reading import read_layer
 from steerlens.models import LensModel, load_model
-from steerlens.probes import LogisticProbe, MLPProbe, QuadraticProbe
+from steerlens.probes import (
+    LabelledRows,
+    LogisticProbe,
+    MLPProbe,
+    QuadraticProbe,
+    displacement_report,
+    erase_then_probe,
+    nonlinearity_gap,
+    probe_table,
+)
 
 FEW = (LogisticProbe(), QuadraticProbe(), MLPProbe(16))
 
@@ -79,6 +90,54 @@ def test_planted_models_ask_for_the_rung_they_were_planted_on(name: str, rung: s
         pairs = replace(pairs, pairs=tuple(replace(p, group=f"{p.group} {p.metadata['cell'][-1]}") for p in pairs))
     found = geometry(load_model(name), pairs[:: max(1, len(pairs) // 300)], [Site.resid_pre(0)], probes=FEW, seeds=(0,))
     assert found.readings[0].rung == rung, str(found)
+
+
+def layer_of(positive: Tensor, negative: Tensor, n_groups: int) -> LayerReading:
+    """The reading of one layer, half of the groups to fit, a quarter each to select and to test."""
+    size, order = len(positive) // n_groups, torch.arange(len(positive))
+    groups = [str(i) for i in (order // size).tolist()]
+    ends = (0, n_groups // 2, n_groups // 2 + n_groups // 4, n_groups)
+    fit, select, test = (
+        LabelledRows.of_pairs(negative[a * size : b * size], positive[a * size : b * size], groups[a * size : b * size])
+        for a, b in itertools.pairwise(ends)
+    )
+    table = probe_table(fit, select, test, probes=FEW, seeds=(0,))
+    displacement = displacement_report(negative, positive - negative, groups, seed=0)
+    erasure = erase_then_probe(fit, select, test, seeds=(0,))
+    gap = nonlinearity_gap(table)
+    return read_layer(Site.resid_post(0), table, gap, erasure, None, displacement, None)
+
+
+def normal(n: int, width: int, seed: int) -> Tensor:
+    return torch.randn(n, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("n_groups", "enough"), [(24, False), (28, True)])
+def test_too_few_groups_are_said_to_be_too_few_and_not_that_nothing_is_there(n_groups: int, enough: bool):
+    """Classes eight standard deviations apart, and a target that turns with its source."""
+    source = normal(4 * n_groups, 8, 0)
+    target = source.roll(1, dims=1) + 8 * torch.eye(8, dtype=torch.float64)[0]
+    found = layer_of(target, source, n_groups)
+    assert ("too few to show anything" in found.text) == (not enough)
+    assert (found.rung == "none") == (not enough)
+    assert found.rung != "pairs"
+    assert "no probe tells" not in found.text
+
+
+@pytest.mark.slow
+def test_a_network_that_overfits_does_not_show_that_a_translation_is_enough():
+    """Parity of three axes beside a shift, in more dimensions than 100 pairs can learn it in."""
+    shown = 0
+    for seed in range(3):
+        signs = normal(200, 64, seed).sign()[:, :3]
+        x, y = normal(200, 64, seed + 10), normal(200, 64, seed + 20)
+        x[:, :3] = signs * torch.stack([torch.ones(200), torch.ones(200), signs[:, 0] * signs[:, 1] * signs[:, 2]], 1)
+        y[:, :3] = signs * torch.stack([torch.ones(200), torch.ones(200), -signs[:, 0] * signs[:, 1] * signs[:, 2]], 1)
+        x[:, 3] += 1.5
+        found = layer_of(x, y, 200)
+        assert found.rung == "translation"
+        shown += found.sure == "shown"
+    assert shown == 0
 
 
 def test_a_cycle_has_a_ring_and_other_concepts_have_none(sentiment: Geometry):

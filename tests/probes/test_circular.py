@@ -37,6 +37,19 @@ def test_a_circle_is_read_in_its_order_and_in_no_other(period: int):
     assert found.harmonics[1].p_value > 0.3, "going round once is not going round twice"
 
 
+@pytest.mark.parametrize("bend", [0.0, 0.1])
+def test_a_line_and_an_open_arc_are_no_ring(bend: float):
+    """Seven classes along a line, straight or slightly bent: in order, read best in it, and not round anything."""
+    rng = np.random.default_rng(0)
+    j, template = np.tile(np.arange(7), TEMPLATES), np.repeat(np.arange(TEMPLATES), 7)
+    along = j - 3.0
+    x = np.stack([along, bend * along**2], axis=1) @ np.eye(2, 16) + 0.1 * rng.normal(size=(len(j), 16))
+    found = circular_probe(torch.tensor(x), torch.tensor(j), 7, template.tolist(), seed=0)
+    assert not found.principal.in_order
+    if bend:
+        assert found.p_value <= 1 / 360, "an arc is read better in its order, too: this p-value says nothing of closing"
+
+
 def test_distinct_classes_are_read_in_any_order():
     """Offsets of each class make R² high for every order, and put the centroids into the order that was asked for."""
     found = circular_probe(*rows(7, 0.0, offsets=3.0), seed=0)

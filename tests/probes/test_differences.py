@@ -48,6 +48,20 @@ def test_held_out_separation_is_what_the_shift_makes_it():
     assert found.d_prime.high - found.d_prime.low < 0.5
 
 
+@pytest.mark.parametrize(("groups", "size"), [(10, 1), (10, 20), (40, 20)])
+def test_what_groups_differ_by_counts_however_few_they_are(groups: int, size: int):
+    """Offsets of groups with ten times the spread of the shift: d′ = 1/√101 = 0.1, AUROC 0.53."""
+    found = []
+    for seed in range(6):
+        codes = np.repeat(np.arange(groups), size)
+        offsets = 10 * noise(groups, seed + 50)[codes]
+        positive, negative = offsets + noise(len(codes), 2 * seed) + V, offsets + noise(len(codes), 2 * seed + 1)
+        found.append(difference_report(positive, negative, codes.tolist(), seed=0, n_samples=2))
+    assert np.median([f.d_prime.value for f in found]) < 0.4
+    assert np.median([f.auroc.value for f in found]) < 0.65
+    assert max(f.d_prime.high for f in found) < 5
+
+
 def test_noise_does_not_separate_where_the_plug_in_says_that_it_does():
     """In 300 dimensions the mean difference of 60 pairs of noise separates them by two standard deviations."""
     positive, negative = noise(60, 0, 300), noise(60, 1, 300)

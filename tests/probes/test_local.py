@@ -88,6 +88,9 @@ def test_groups_are_dealt_whole():
         for g in range(3):
             assert len(set(scattered[p][scattered == g])) == 1
     assert len({tuple(p) for p in deal_groups(codes, 20, seed=0)}) > 15
+    # Within a group rows are in random order: the item that is third in every group is not dealt to itself.
+    places = np.stack([p % 3 for p in deal_groups(codes, 200, seed=0)]).reshape(-1, 3)
+    assert 0.25 < (places == np.arange(3)).mean() < 0.42
 
 
 def test_groups_of_different_sizes_are_dealt_too():

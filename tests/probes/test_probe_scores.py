@@ -12,7 +12,7 @@ from steerlens.numerics._codes import codes_of
 from steerlens.probes._families import KernelProbe, LogisticProbe, MLPProbe, NearestNeighbours
 from steerlens.probes._information import v_information
 from steerlens.probes._intervals import auroc_interval, mean_interval, share_interval
-from steerlens.probes._permutation import auroc_p_value, permuted_labels
+from steerlens.probes._permutation import auroc_null, auroc_p_value, least_p_value, permuted_labels
 from steerlens.probes._recalibration import bits
 from steerlens.probes._scores import Scores, probe_table
 
@@ -138,6 +138,21 @@ def test_the_p_value_is_exact_where_it_can_be_counted():
     p = auroc_p_value(np.arange(6.0)[None], y, codes, seed=0, count=4999)
     assert p == pytest.approx(1 / 20, abs=0.01)
     assert auroc_p_value(-np.arange(6.0)[None], y, codes, seed=0) == 1
+
+
+def test_the_least_p_value_is_one_over_the_labellings():
+    y, codes = np.array([0, 0, 0, 1, 1, 1]), np.arange(6)
+    assert least_p_value(y, codes) == pytest.approx(1 / 20)
+    assert least_p_value(np.tile([0, 1], 7), np.repeat(np.arange(7), 2)) == pytest.approx(2.0**-7)
+    assert least_p_value(np.tile([0, 1, 1], 4), np.repeat(np.arange(4), 3)) == pytest.approx(3.0**-4)
+
+
+def test_the_null_range_holds_nineteen_of_twenty_labellings():
+    y, codes = np.tile([0, 1], 100), np.repeat(np.arange(100), 2)
+    null = auroc_null(np.random.default_rng(0).normal(size=(1, 200)), y, codes, seed=0)
+    # The area of 100 rows of either class has the standard deviation √(201/(12 · 100 · 100)) = 0.041 under the null.
+    assert null.low == pytest.approx(0.5 - 1.96 * 0.041, abs=0.012)
+    assert null.high == pytest.approx(0.5 + 1.96 * 0.041, abs=0.012)
 
 
 def test_a_mean_of_equal_clusters_has_the_textbook_interval():

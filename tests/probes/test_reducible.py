@@ -55,6 +55,31 @@ def test_four_hundred_rows_are_read_as_they_were_made(name: str, reading: str):
     assert report(clouds(400)[name]).reading == reading
 
 
+@pytest.mark.parametrize("n", [60, 120])
+def test_a_ring_of_few_rows_is_one_feature_and_independent_coordinates_are_not(n: int):
+    rng = np.random.default_rng(n)
+    assert report(clouds(n)["ring"] + 0.05 * rng.normal(size=(n, 2))).reading == "irreducible"
+    assert report(clouds(n)["Gaussian"]).reading in ("separable", "undecided")
+
+
+def test_what_is_not_seen_in_twenty_rows_is_not_called_absent():
+    for seed in range(4):
+        found = report(clouds(20, seed)["ring"])
+        assert found.reading != "separable", str(found)
+    assert report(clouds(400)["Gaussian"]).separability.high < 0.25
+
+
+def test_items_in_one_order_in_every_template_are_not_dealt_to_themselves():
+    """A ring of twelve items in thirty templates: rows that stand in the order of the items, and the same, shuffled."""
+    rng = np.random.default_rng(0)
+    angle = 2 * np.pi * np.tile(np.arange(12), 30) / 12
+    x = np.stack([np.cos(angle), np.sin(angle)], 1) + 0.05 * rng.normal(size=(360, 2))
+    groups, order = np.repeat(np.arange(30), 12), rng.permutation(360)
+    ordered, shuffled = report(x, groups=groups.tolist()), report(x[order], groups=groups[order].tolist())
+    assert ordered.reading == shuffled.reading == "irreducible"
+    assert ordered.separability.value == pytest.approx(shuffled.separability.value, abs=0.1)
+
+
 def test_few_rows_inflate_the_plug_in_and_not_the_corrected_index():
     found = [report(clouds(60, s)["Gaussian"]) for s in range(8)]
     assert np.mean([f.plug_in_separability for f in found]) > 0.5
