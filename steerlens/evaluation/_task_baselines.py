@@ -75,6 +75,7 @@ def task_baselines(
     Raises:
         UnknownNameError: There is no such format.
         OptionError: There are not so many examples, or fewer than two are asked for.
+        ConceptError: The tokenizer merges the end of a prompt with its answer.
 
     References:
         brown2020; min2022 (shuffled answers).

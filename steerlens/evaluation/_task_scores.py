@@ -12,12 +12,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from steerlens.activations import joined_rows
 from steerlens.concepts import TaskPrompt
 from steerlens.errors import EstimateError, OptionError, UnknownNameError
 from steerlens.evaluation._scores import UNSTEERED
 from steerlens.evaluation._tree_scores import at_least_single
-from steerlens.interventions import Intervention, Replayed, replay
+from steerlens.interventions import Intervention, Replayed, answer_rows, replay
 from steerlens.models import LensModel, TokenTree
 from steerlens.numerics import Estimate, cluster_change, cluster_mean, cluster_share
 from steerlens.progress import progress
@@ -194,7 +193,7 @@ def score_tasks(
 
     Raises:
         OptionError: There are no prompts, or no interventions.
-        ConceptError: An answer adds no token to its prompt.
+        ConceptError: The tokenizer merges the end of a prompt with its answer, or an answer adds no token.
         SteerlensError: An intervention does not fit the model, or a prompt is too long for it.
     """
     if not prompts or not interventions:
@@ -202,8 +201,7 @@ def score_tasks(
             f"score_tasks needs prompts and interventions, but got {len(prompts)} and {len(interventions)}. Make "
             "prompts with steerlens.concepts.task_prompts."
         )
-    rows = [row for (row,) in joined_rows(model, [p.prompt for p in prompts], [(p.answer,) for p in prompts])]
-    trees = [TokenTree(row.ids[: row.n_prompt], (row.ids[row.n_prompt :],)) for row in rows]
+    trees = [TokenTree(row.ids[: row.n_prompt], (row.ids[row.n_prompt :],)) for row in answer_rows(model, prompts)]
     shape = (len(interventions), len(trees))
     log_prob, first_log_prob = (torch.zeros(shape, dtype=torch.float64) for _ in range(2))
     correct, first_correct = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))

@@ -1,7 +1,7 @@
 """What the in-context methods need of a model and a task: means of right prompts, and effects of heads."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from jaxtyping import Float
@@ -20,9 +20,10 @@ class VectorRecipe:
     Args:
         format: Of the prompts; a name of `steerlens.concepts.FORMATS`.
         n_shots: Examples in each; ten as published.
-        n_patched: Prompts with shuffled answers in which heads are patched; 25 as published.
-        at_least: Prompts that the model must answer right; fewer are an error. With 0 all
-            prompts are used, right or not.
+        n_patched: Prompts with shuffled answers in which heads are patched, at most; 25 as published. They ask about
+            the words that the model answers right behind unshuffled examples, as the means do.
+        at_least: Prompts that the model must answer right; fewer are an error. With 0 all prompts are used, right or
+            not, for the means and for patching.
     """
 
     format: str | PromptFormat = "qa"
@@ -68,9 +69,8 @@ def task_means(model: LensModel, fit: InContextTask, recipe: VectorRecipe, *, ef
     heads = mean_head_outputs(model, right)
     found = None
     if effects:
-        wrong = task_prompts(
-            fit, fit[: recipe.n_patched], format=recipe.format, n_shots=recipe.n_shots, shuffled=True, seed=seed
-        )
+        known = replace(fit, pairs=tuple((p.input, p.output) for p in right[: recipe.n_patched]))
+        wrong = task_prompts(fit, known, format=recipe.format, n_shots=recipe.n_shots, shuffled=True, seed=seed)
         found = head_effects(model, wrong, heads)
     return TaskMeans(mean_residuals(model, right), heads, found, len(right))
 

@@ -8,8 +8,8 @@ from typing import final
 
 import pandas as pd
 
-from steerlens.concepts import InContextTask, PromptFormat, load_task, prompt_format, task_prompts
-from steerlens.errors import OptionError, SteerlensError, UnknownNameError
+from steerlens.concepts import InContextTask, PromptFormat, TaskPrompt, load_task, prompt_format, task_prompts
+from steerlens.errors import ConceptError, OptionError, SteerlensError, UnknownNameError
 from steerlens.evaluation import ChoiceQuestion, dola_multiple_choice, score_tasks, task_baselines
 from steerlens.experiments._fitted_vectors import TaskMeans, VectorRecipe, blocks_at, task_means
 from steerlens.experiments._model_loaders import Failure, Measure, ModelLoader, measure_models
@@ -19,7 +19,9 @@ from steerlens.interventions import (
     DoLa,
     Intervention,
     TaskVector,
+    answer_rows,
     candidate_layers,
+    check_first_tokens,
     function_vector,
     function_vector_search,
     layer_average_vector,
@@ -56,7 +58,8 @@ class OffCoursePlan:
         strengths: Strengths that it tries.
         depths: Blocks that it tries, as shares of the depth; all if empty. Task vectors always try all.
         n_random: Draws of random heads.
-        metric: ``"first_token_accuracy"``, as methods are fitted and as published, or ``"accuracy"`` of full answers.
+        metric: ``"first_token_accuracy"``, as methods are fitted and as published, or ``"accuracy"`` of full answers,
+            which also judges tasks whose answers all begin with one token.
         floor: Pairs whose few-shot share is not above this are set aside.
         seed: Of splits, examples, draws and intervals.
 
@@ -149,7 +152,8 @@ def off_course(
 
     Recovery is the steered zero-shot share of right answers over the few-shot share, pair by pair of model and task.
     The study reports how many pairs reach a threshold, and no mean over pairs. Settings are chosen on other words than
-    they are tested on. A model that fails is named and left out; run again with the same folder to go on.
+    they are tested on. A model that fails is named and left out; so is a pair whose answers all begin with one token,
+    if first tokens are judged. Run again with the same folder to go on.
 
     Args:
         models: Whom to ask; see `model_loaders`.
@@ -210,6 +214,9 @@ def _pair(model: LensModel, task: InContextTask, plan: OffCoursePlan) -> StudyPa
     """Every method on one task."""
     split = task.split(seed=plan.seed)
     fit, dev, test = split.fit, split.select[: plan.n_dev], split.test[: plan.n_test]
+    asked = task_prompts(fit, test, format=_bare(plan.recipe.format), n_shots=0, seed=plan.seed)
+    if plan.metric == "first_token_accuracy":
+        _check_metric(model, asked)
     notes: dict[str, str] = {}
     levels = task_baselines(model, fit, test, format=plan.recipe.format, n_shots=plan.n_shots, seed=plan.seed)
     frames = [
@@ -221,7 +228,6 @@ def _pair(model: LensModel, task: InContextTask, plan: OffCoursePlan) -> StudyPa
         notes["instruction"] = f"The task {task.name!r} has no instruction."
     acting = _steering(model, fit, dev, test, plan, notes)
     if acting:
-        asked = task_prompts(fit, test, format=_bare(plan.recipe.format), n_shots=0, seed=plan.seed)
         scores = score_tasks(model, asked, [one for *_, one in acting])
         frames += [
             scores.under(i).items().assign(method=method, draw=draw, setting=setting)
@@ -240,6 +246,15 @@ def _pair(model: LensModel, task: InContextTask, plan: OffCoursePlan) -> StudyPa
         "log_prob",
     ]
     return StudyPart(pd.concat(frames, ignore_index=True)[kept], notes)
+
+
+def _check_metric(model: LensModel, asked: Sequence[TaskPrompt]) -> None:
+    """Refuse a pair on which every arm would be right, or none, whatever it answers."""
+    answer_rows(model, asked)  # what no metric can judge
+    try:
+        check_first_tokens(model, asked)
+    except ConceptError as error:
+        raise ConceptError(f'{error} Or judge whole answers: metric="accuracy".') from None
 
 
 def _bare(format: str | PromptFormat) -> str | PromptFormat:  # noqa: A002

@@ -14,7 +14,13 @@ from steerlens.evaluation import TaskScores, score_tasks
 from steerlens.experiments._fitted_vectors import VectorRecipe, blocks_at, task_means
 from steerlens.experiments._model_loaders import Failure, Measure, ModelLoader, measure_models
 from steerlens.experiments._stored_parts import StoredParts, StudyPart
-from steerlens.interventions import FunctionVector, Intervention, function_vector, random_head_vector
+from steerlens.interventions import (
+    FunctionVector,
+    Intervention,
+    check_first_tokens,
+    function_vector,
+    random_head_vector,
+)
 from steerlens.models import LensModel
 from steerlens.numerics import DoseEffects, cluster_change, cluster_mean, cluster_share, dose_effects
 
@@ -179,7 +185,8 @@ def prompt_structure(
     """Steer one task's function vector into prompts of every format, context and dose, at several layers.
 
     Each condition is stored as soon as it is done; run again with the same folder to go on. Beside the function vector
-    stands a vector of as many other heads and of the same length.
+    stands a vector of as many other heads and of the same length. A condition in which all answers begin with one token
+    is a failure, for first tokens say nothing there.
 
     Args:
         models: Whom to ask; see `model_loaders`.
@@ -242,6 +249,7 @@ def _condition(
             fit, test, format=condition.format, n_shots=condition.n_shots, shuffled=condition.shuffled,
             distractors=n, seed=plan.seed,
         )  # fmt: skip
+    check_first_tokens(model, asked)
     cells = [
         (kind, v.layer, s, Intervention(v.plan, s)) for kind, of in vectors.items() for v in of for s in plan.strengths
     ]

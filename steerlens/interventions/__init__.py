@@ -1,7 +1,13 @@
 """Maps bound to a model: steering it, generating, and replaying many interventions on the same prompts."""
 
 from steerlens.interventions._answer_search import AnswerSearch, Candidate, search_answers
-from steerlens.interventions._answers import AnswerScores, answer_scores, answered_right
+from steerlens.interventions._answers import (
+    AnswerScores,
+    answer_rows,
+    answer_scores,
+    answered_right,
+    check_first_tokens,
+)
 from steerlens.interventions._catalogue import OUTPUT_METHODS, all_summaries, find_method
 from steerlens.interventions._check import Invariant, ModelReport, check_model, probe_interventions
 from steerlens.interventions._dola import DoLa, LayerBucket, candidate_layers
@@ -54,9 +60,11 @@ __all__ = [
     "TaskVector",
     "TrainedShift",
     "all_summaries",
+    "answer_rows",
     "answer_scores",
     "answered_right",
     "candidate_layers",
+    "check_first_tokens",
     "check_model",
     "find_method",
     "fit_in_order",

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steerlens.activations import joined_rows
+from steerlens.activations import TextRow, joined_rows
 from steerlens.concepts import TaskPrompt
 from steerlens.errors import ConceptError, OptionError
 from steerlens.interventions._edits import Intervention
@@ -90,10 +90,12 @@ def answered_right(model: LensModel, prompts: Sequence[TaskPrompt], *, at_least:
     return found
 
 
-def _trees(model: LensModel, prompts: Sequence[TaskPrompt]) -> list[TokenTree]:
-    if not prompts:
-        raise OptionError("There are no prompts to score; give at least one TaskPrompt.")
-    _warn_of_the_sink(model, prompts)
+def answer_rows(model: LensModel, prompts: Sequence[TaskPrompt]) -> tuple[TextRow, ...]:
+    """Prompts with their answers as token ids, each border where the prompt ends.
+
+    Raises:
+        ConceptError: If the tokenizer merges the end of a prompt with its answer, or an answer adds no token.
+    """
     rows = joined_rows(model, [p.prompt for p in prompts], [(p.answer,) for p in prompts])
     alone = model.encode_all([p.prompt for p in prompts])
     for p, (row,), ids in zip(prompts, rows, alone, strict=True):
@@ -103,13 +105,35 @@ def _trees(model: LensModel, prompts: Sequence[TaskPrompt]) -> list[TokenTree]:
                 "prompt's last token is not where the answer is predicted. Move the space between them to the "
                 "beginning of the answer."
             )
-    first = [row.ids[row.n_prompt] for (row,) in rows]
+    return tuple(row for (row,) in rows)
+
+
+def check_first_tokens(model: LensModel, prompts: Sequence[TaskPrompt]) -> None:
+    """Refuse prompts whose answers cannot be told apart by their first tokens; no model is run.
+
+    Raises:
+        ConceptError: As `answer_scores` raises it.
+    """
+    _check_first_tokens(model, prompts, answer_rows(model, prompts))
+
+
+def _check_first_tokens(model: LensModel, prompts: Sequence[TaskPrompt], rows: Sequence[TextRow]) -> None:
+    first = [row.ids[row.n_prompt] for row in rows]
     if len({p.answer for p in prompts}) > 1 and len(set(first)) == 1:
         raise ConceptError(
             f"All answers begin with the token {model.tokenizer.decode([first[0]])!r}, such as {prompts[0].answer!r}, "
-            "so the first token does not tell them apart. Choose a format that puts no line break before the answer."
+            "so the first token does not tell them apart. Choose a format that puts no line break before the answer, "
+            "or a task whose answers differ in their first tokens."
         )
-    return [TokenTree(row.ids[: row.n_prompt], ((token,),)) for (row,), token in zip(rows, first, strict=True)]
+
+
+def _trees(model: LensModel, prompts: Sequence[TaskPrompt]) -> list[TokenTree]:
+    if not prompts:
+        raise OptionError("There are no prompts to score; give at least one TaskPrompt.")
+    _warn_of_the_sink(model, prompts)
+    rows = answer_rows(model, prompts)
+    _check_first_tokens(model, prompts, rows)
+    return [TokenTree(row.ids[: row.n_prompt], ((row.ids[row.n_prompt],),)) for row in rows]
 
 
 def _warn_of_the_sink(model: LensModel, prompts: Sequence[TaskPrompt]) -> None:

@@ -52,9 +52,11 @@ class DoLa:
 
     @classmethod
     def as_published(cls, layers: Sequence[int], *, alpha: float) -> "DoLa":
-        """As the authors' code scores: reversed divergence, no norm on early layers, differences left as they are.
+        """As the authors' TruthfulQA multiple-choice script: reversed divergence, no norm, differences as they are.
 
-        Their multiple-choice numbers have ``alpha=0``, generation and FACTOR 0.1.
+        That script has ``alpha=0``, and it alone turns off the softmax over differences (``post_softmax=False``). Their
+        FACTOR script leaves it on, over the whole vocabulary, with 0.1: ``replace(DoLa.as_published(layers, alpha=0.1),
+        normalisation="vocabulary")``. Generation has 0.1, and differences as they are.
         """
         return cls(tuple(layers), alpha, "reversed", "none", "none")
 

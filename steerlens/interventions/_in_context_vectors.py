@@ -41,7 +41,7 @@ class InContextVectors:
     def plan(self) -> dict[Site, SteeringMap]:
         """A map at every layer: what `Intervention`, `steer` and replay take.
 
-        "code": |x| unit(x̂ + 0.1 s (1 + max(0, −cos(x, v))) v̂) at the MLP's output, for strength s.
+        "code": |x| unit(x̂ + 0.1 s (1 + max(0, −cos(x, v))) v̂) at the MLP's output, for strength s of either sign.
         "paper": |x| unit(x + s v) at the residual stream.
         """
         if self.variant == "code":
@@ -66,7 +66,9 @@ def in_context_vectors(
 
     "code": v = mean(d) + the sum of the first ``rank`` components of the d about their mean. The components have length
     one over all layers, beside a mean in units of the stream, so that v is the mean, nearly. Their sign is such that
-    the demonstration with the largest score has a positive one. Equal differences have none, and v is their mean.
+    the demonstration with the largest score has a positive one. Equal differences have none, and v is their mean. The
+    authors' components also span the embedding's stream, which is left out here: where the last tokens of a pair
+    differ, so does the embedding, and components of length one over it and all layers are others.
 
     "paper": v = e e·mean(d), where e is the first component of the d as they are. Of either sign of e this is the same.
     The paper leaves the length open; here strength 1 is what the mean does along e.

@@ -60,7 +60,7 @@ class InContextMap(SteeringMap):
 
     Args:
         vector: v̂, of length one.
-        dose: λ, at strength 1.
+        dose: λ, at strength 1; negative in the reverse.
     """
 
     vector: Float[Tensor, " d_model"]
@@ -84,8 +84,8 @@ class InContextMap(SteeringMap):
 
     @property
     def reverse(self) -> "InContextMap":
-        """The map of −v; not the inverse."""
-        return InContextMap(-self.vector, self.dose)
+        """The same v with the dose −λ, as published: rows opposite to v still move most. Not the inverse."""
+        return InContextMap(self.vector, -self.dose)
 
 
 @final
@@ -132,7 +132,8 @@ class InContextShift:
     ê is `PairDifferencePC`, of length one beside a Δ in units of the activations: it counts where activations are
     small, and not where they are large. That is the published code, whose ê has an arbitrary sign; the paper's text
     names a component alone. If all differences are equal there is no ê, and v = Δ. The paper acts on the MLP's output
-    in all layers, with one component over all of them together.
+    in all layers, with one component over all of them together. A negative strength is a negative λ, as published, and
+    not the map fitted the other way round: that one pushes rows along v twice as far.
 
     Args:
         dose: λ, at strength 1, in units of the norm of each row.

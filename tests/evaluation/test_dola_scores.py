@@ -1,6 +1,7 @@
 """Continuations scored by contrast of layers, against a loop over plain rows; and what normalising changes."""
 
 import math
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -35,6 +36,7 @@ ARMS = (
     DoLa((2,), alpha=0.3, divergence="reversed"),
     DoLa.as_published((0, 1, 2, 3), alpha=0.0),
     DoLa.as_published((0, 2), alpha=0.1),
+    replace(DoLa.as_published((0, 2), alpha=0.1), normalisation="vocabulary"),  # their FACTOR script
 )
 
 

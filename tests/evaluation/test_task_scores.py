@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steerlens.activations import AllTokens, LastToken, Site
 from steerlens.concepts import FORMATS, InContextTask, TaskPrompt, load_task, task_prompts
-from steerlens.errors import EstimateError, OptionError, UnknownNameError
+from steerlens.errors import ConceptError, EstimateError, OptionError, UnknownNameError
 from steerlens.evaluation import (
     TASK_METRICS,
     TASK_SCORE_COLUMNS,
@@ -19,7 +19,7 @@ from steerlens.evaluation import (
     score_tasks,
     task_baselines,
 )
-from steerlens.interventions import Intervention, steer
+from steerlens.interventions import Intervention, answer_scores, steer
 from steerlens.maps import AdditiveMap, random_direction
 from steerlens.models import LensModel, TokenBatch, load_model, tiny_model
 
@@ -209,6 +209,14 @@ def test_tables_have_every_metric_and_every_prompt():
     assert items.groupby("intervention")["accuracy"].mean().tolist() == [0, 3 / 8]
     assert set(items["n_shots"]) == {0}
     assert list(items["input"][:8]) == [given for given, _ in TASK]
+
+
+def test_prompts_that_the_tokenizer_merges_with_their_answers_are_refused(model: LensModel):
+    merged = [replace(p, prompt=p.prompt + " ", answer=p.output) for p in PLAIN]
+    for score in (score_tasks, answer_scores):
+        with pytest.raises(ConceptError, match=r"merges the end of .*Move the space between them"):
+            score(model, merged)
+        score(model, PLAIN)
 
 
 def test_nonsense_is_refused(model: LensModel):

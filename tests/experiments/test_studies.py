@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from steerlens.concepts import InContextTask, load_concept, load_task, task_prompts
+from steerlens.concepts import InContextTask, PromptFormat, load_concept, load_task, task_prompts
 from steerlens.errors import OptionError, UnknownNameError
 from steerlens.evaluation import capability_questions, score_tasks
 from steerlens.experiments import (
@@ -18,6 +18,7 @@ from steerlens.experiments import (
     BottomUpPlan,
     ModelLoader,
     OffCoursePlan,
+    PromptCondition,
     PromptStructurePlan,
     StoredParts,
     StudyPart,
@@ -160,6 +161,43 @@ def test_whatever_loading_raises_the_others_are_measured(tmp_path: Path, error: 
     assert [(f.model, f.part) for f in found.failures] == [("broken", "")]
     assert str(error) in found.failures[0].reason
     assert set(found.items["model"]) == {"tiny-gpt2"}
+
+
+@pytest.mark.slow
+def test_a_pair_whose_answers_begin_with_one_token_is_not_judged_by_first_tokens(tmp_path: Path):
+    plan = replace(PLAN, methods=("zero-shot",))
+    digits = load_task("digits")
+    found = off_course(loaders("tiny-gpt2"), [digits, PLURAL], plan=plan, out=tmp_path / "first")
+    assert [(f.model, f.part) for f in found.failures] == [("tiny-gpt2", "digits")]
+    assert "All answers begin with the token ' '" in found.failures[0].reason
+    assert 'Or judge whole answers: metric="accuracy".' in found.failures[0].reason
+    assert set(found.items["task"]) == {"plural"}
+    assert len(found.notes) == 0
+    whole = off_course(loaders("tiny-gpt2"), [digits], plan=replace(plan, metric="accuracy"), out=tmp_path / "whole")
+    assert whole.failures == ()
+    assert set(whole.items["method"]) == {"zero-shot", "few-shot"}
+
+
+@pytest.mark.slow
+def test_a_pair_whose_prompts_are_merged_with_their_answers_is_judged_by_no_metric(tmp_path: Path):
+    glued = replace(RECIPE, format=PromptFormat("glued", "{input}: th{output}"))
+    task = InContextTask("the", tuple((w, "e " + w) for w, _ in PLURAL))
+    for metric in ("first_token_accuracy", "accuracy"):
+        plan = replace(PLAN, methods=("zero-shot",), recipe=glued, metric=metric)
+        found = off_course(loaders("tiny-gpt2"), [task], plan=plan, out=tmp_path / metric)
+        assert [f.part for f in found.failures] == ["the"]
+        assert "merges the end of" in found.failures[0].reason
+        assert "metric=" not in found.failures[0].reason, "another metric would not help"
+
+
+@pytest.mark.slow
+def test_a_condition_whose_answers_begin_with_one_token_is_a_failure(tmp_path: Path):
+    wide = PromptCondition("wide", PromptFormat("wide", "{input}:  {output}"))
+    plan = replace(STRUCTURE, conditions=(PROMPT_CONDITIONS[1], wide))
+    found = prompt_structure(loaders("tiny-gpt2"), PLURAL, plan=plan, out=tmp_path)
+    assert [(f.model, f.part) for f in found.failures] == [("tiny-gpt2", "wide")]
+    assert "does not tell them apart. Choose a format" in found.failures[0].reason
+    assert set(found.items["condition"]) == {PROMPT_CONDITIONS[1].name}
 
 
 def test_a_part_that_fails_does_not_take_the_others_with_it(tmp_path: Path):

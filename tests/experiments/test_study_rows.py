@@ -1,12 +1,15 @@
 """Rows of studies belong to what they are named after: each is scored again, alone, by the functions behind it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
+from torch.testing import assert_close
 
-from steerlens.concepts import InContextTask, load_concept, load_task, open_ended_items, task_prompts
+from steerlens.concepts import InContextTask, TaskPrompt, load_concept, load_task, open_ended_items, task_prompts
 from steerlens.evaluation import score_continuations, score_questions, score_tasks
 from steerlens.experiments import (
     PROMPT_CONDITIONS,
@@ -14,6 +17,7 @@ from steerlens.experiments import (
     OffCoursePlan,
     PromptStructurePlan,
     VectorRecipe,
+    _fitted_vectors,
     _off_course,
     bottom_up,
     model_loaders,
@@ -21,7 +25,14 @@ from steerlens.experiments import (
     prompt_structure,
 )
 from steerlens.experiments._fitted_vectors import TaskMeans, task_means
-from steerlens.interventions import FunctionVector, Intervention, TaskVector, function_vector
+from steerlens.interventions import (
+    FunctionVector,
+    Intervention,
+    TaskVector,
+    function_vector,
+    head_effects,
+    mean_head_outputs,
+)
 from steerlens.models import LensModel, tiny_model
 
 RECIPE = VectorRecipe(n_shots=2, n_patched=3, at_least=0)
@@ -50,6 +61,29 @@ def answered(model: LensModel, words: InContextTask, format: str, steered: Inter
     """log p of the answer to each word, without examples."""
     asked = task_prompts(SPLIT.fit, words, format=format, n_shots=0, seed=0)
     return score_tasks(model, asked, [steered]).log_prob[0].numpy()
+
+
+def patched(model: LensModel, words: InContextTask, right: tuple[TaskPrompt, ...]) -> Tensor:
+    """Effects of heads on these words behind shuffled examples, their means from these prompts."""
+    asked = task_prompts(SPLIT.fit, words, format="qa", n_shots=2, shuffled=True, seed=0)
+    return head_effects(model, asked, mean_head_outputs(model, right)).log_prob
+
+
+def test_heads_are_patched_behind_words_that_the_model_answers_right(
+    model: LensModel, means: TaskMeans, monkeypatch: pytest.MonkeyPatch
+):
+    asked = task_prompts(SPLIT.fit, SPLIT.fit, format="qa", n_shots=2, seed=0)
+    right = asked[4:9]
+    monkeypatch.setattr(_fitted_vectors, "answered_right", lambda *_, at_least: right)  # tiny models are never right
+    found = task_means(model, SPLIT.fit, replace(RECIPE, at_least=5), effects=True, seed=0).effects
+    assert found is not None
+    assert_close(found.log_prob, patched(model, SPLIT.fit[4:7], right), rtol=0, atol=1e-4)
+    assert (found.log_prob - patched(model, SPLIT.fit[:3], right)).abs().max() > 0.01
+    few = task_means(model, SPLIT.fit, replace(RECIPE, at_least=5, n_patched=99), effects=True, seed=0).effects
+    assert few is not None
+    assert few.base_log_prob.shape == (5,)
+    assert means.effects is not None
+    assert_close(means.effects.log_prob, patched(model, SPLIT.fit[:3], asked), rtol=0, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -14,8 +14,10 @@ from steerlens.errors import ConceptError, OptionError
 from steerlens.interventions import (
     HeadEffects,
     _replay,
+    answer_rows,
     answer_scores,
     answered_right,
+    check_first_tokens,
     head_effects,
     mean_head_outputs,
     mean_residuals,
@@ -156,16 +158,22 @@ def test_means_of_another_model_are_refused():
 def test_prompts_that_do_not_end_where_the_answer_begins_are_refused():
     model = tiny_model("gpt2")
     merged = [dataclasses.replace(p, prompt=p.prompt + " ", answer="the") for p in prompts(1)]
-    with pytest.raises(ConceptError, match="merges the end"):
-        answer_scores(model, merged)
+    for refuse in (answer_scores, answer_rows, check_first_tokens):
+        with pytest.raises(ConceptError, match="merges the end"):
+            refuse(model, merged)
 
 
 def test_answers_that_begin_alike_are_refused():
     model = tiny_model("gpt2")
     alike = [dataclasses.replace(p, answer="\n" + p.output) for p in prompts(1)]
-    with pytest.raises(ConceptError, match="does not tell them apart"):
-        answer_scores(model, alike)
-    answer_scores(model, [dataclasses.replace(p, answer="\nsame") for p in prompts(1)])
+    same = [dataclasses.replace(p, answer="\nsame") for p in prompts(1)]
+    for refuse in (answer_scores, check_first_tokens):
+        with pytest.raises(ConceptError, match="does not tell them apart"):
+            refuse(model, alike)
+        refuse(model, same)
+    assert [model.tokenizer.decode(row.ids[row.n_prompt :]) for row in answer_rows(model, alike)] == [
+        p.answer for p in alike
+    ]
 
 
 def test_a_word_in_the_first_place_is_warned_of(caplog: pytest.LogCaptureFixture):

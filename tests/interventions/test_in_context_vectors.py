@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 from steerlens.activations import AllTokens, FromIndex, Site
 from steerlens.errors import FitError, OptionError
-from steerlens.interventions import in_context_vectors, steer
-from steerlens.models import LensModel, tiny_model
+from steerlens.interventions import Intervention, in_context_vectors, replay, steer
+from steerlens.models import LensModel, TokenTree, tiny_model
 
 PAIRS = (
     ("The film was bad.", "The film was good!"),
@@ -82,19 +82,24 @@ def paper_rule(x: Tensor, v: Tensor, strength: float) -> Tensor:
     return x.norm(dim=-1, keepdim=True) * moved / moved.norm(dim=-1, keepdim=True)
 
 
+@pytest.mark.parametrize("strength", [3.0, -3.0])
 @pytest.mark.parametrize(
     ("variant", "hook_name", "rule"),
     [("code", "hook_mlp_out", code_rule), ("paper", "hook_resid_post", paper_rule)],
 )
-def test_steering_is_the_published_rule_in_every_layer(model: LensModel, variant, hook_name: str, rule):
+def test_steering_is_the_published_rule_in_every_layer(
+    model: LensModel, variant, hook_name: str, rule, strength: float, caplog: pytest.LogCaptureFixture
+):
     found = in_context_vectors(model, PAIRS, variant=variant)
     ids = torch.tensor([model.encode(TEXT)])
     norms: list[Tensor] = []
+    sides: list[Tensor] = []
 
     def act(v: Tensor):
         def hook(x: Tensor, hook: object) -> Tensor:
             out = x.clone()
-            out[:, 1:] = rule(x[:, 1:], v, 2.0)
+            out[:, 1:] = rule(x[:, 1:], v, strength)
+            sides.append((x[:, 1:] @ v > 0).flatten())
             norms.append((out.norm(dim=-1) - x.norm(dim=-1)).abs().max())
             return out
 
@@ -105,8 +110,15 @@ def test_steering_is_the_published_rule_in_every_layer(model: LensModel, variant
         plain = model.bridge(ids)
         with model.bridge.hooks(fwd_hooks=hooks):
             by_hand = model.bridge(ids)
-        with steer(model, found.plan, strength=2.0):
+        with steer(model, found.plan, strength=strength):
             assert_close(model.bridge(ids), by_hand, rtol=0, atol=1e-9)
+    replayed: list[Tensor] = []
+    tree = TokenTree(tuple(ids[0, :-1].tolist()), ((int(ids[0, -1]),),))
+    fresh = tiny_model(model.name.removeprefix("tiny-"), dtype="float64")  # hooks leave marks, which stop replay
+    replay(fresh, [tree], [Intervention(found.plan, strength)], lambda part: replayed.append(part.logits[0, 0]))
+    assert_close(replayed[0], by_hand[0, -2], rtol=0, atol=1e-9)
+    assert "instead of replay" not in caplog.text
+    assert torch.cat(sides).unique().tolist() == [False, True], "tokens on either side of v"
     assert (by_hand - plain)[:, 1:].abs().max() > 0.1
     assert len(norms) == model.n_layers
     assert max(norms) < 1e-9, "every norm is kept"

@@ -1,5 +1,7 @@
 """Translations along any direction, with and without the norm given back, each against its formula."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -20,9 +22,11 @@ from steerlens.maps import (
     PairDifferencePC,
     PairMidpointPC,
     RandomShift,
+    load_map,
     method_family,
     method_name,
     method_needs,
+    save_map,
 )
 from steerlens.numerics import moments, unit
 from steerlens.testing import gaussian_samples
@@ -89,16 +93,19 @@ def test_a_norm_restored_shift_is_the_rescaled_sum_and_keeps_norms(samples: tupl
     assert fitted.strength_unit == "lengths of the vector, norm restored"
 
 
-def test_an_in_context_shift_is_the_published_formula_and_keeps_norms(samples: tuple[Tensor, Tensor]):
+def test_an_in_context_shift_is_the_published_formula_and_keeps_norms(samples: tuple[Tensor, Tensor], tmp_path: Path):
     source, target = samples
     d = target - source
     v = d.mean(0) + PairDifferencePC().direction(source, target)
     fitted = InContextShift(dose=0.2).fit(source, target)
     x = torch.cat([source, target])
     assert 0.2 < (x @ v > 0).double().mean() < 0.8, "rows on either side of v"
-    for strength in (0.5, 1.0, 3.0):
+    for strength in (0.5, 1.0, 3.0, -0.5, -1.0, -3.0):
         assert_close(fitted(x, strength=strength), in_context(x, v, 0.2 * strength))
-    assert_close(fitted(x, strength=-1.0), in_context(x, -v, 0.2))
+    assert (fitted(x, strength=-1.0) - in_context(x, -v, 0.2)).norm() > 0.1, "nor is it the map fitted the other way"
+    save_map(fitted.reverse, tmp_path, provenance={})
+    assert torch.equal(load_map(tmp_path)(x, strength=3.0), fitted(x, strength=-3.0))
+    assert torch.equal(fitted.reverse.reverse(x), fitted(x))
     assert_close(fitted(x, strength=9.0).norm(dim=1), x.norm(dim=1))
     assert (fitted(x) - in_context(x, d.mean(0), 0.2)).norm() > 1e-3, "the component counts"
     assert fitted.strength_unit == "doses, norm kept"
