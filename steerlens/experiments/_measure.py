@@ -15,6 +15,7 @@ from steerlens.errors import OptionError, SteerlensError
 from steerlens.evaluation import Arm, DoseCurve, Measured, anti_steerable, measure, steerability
 from steerlens.evaluation._compare import environment
 from steerlens.evaluation._controls import exchanged
+from steerlens.evaluation._mean_step import step_length
 from steerlens.evaluation._stored_curve import stored_curve
 from steerlens.evaluation._tables import per_token, perplexity_ratio, relative_displacement
 from steerlens.experiments._methods import build_method
@@ -134,7 +135,7 @@ def _fitted(
     """The map of a trial and its family."""
     draw = int(spec.seed) * 10_000 + int(spec.draw)
     if spec.role == "random":
-        norm = float((found.positive.double().mean(0) - found.negative.double().mean(0)).norm())
+        norm = step_length(found.positive.double() - found.negative.double())
         return random_direction(found.positive.shape[1], norm=norm, seed=draw), "random"
     method = build_method(spec.method, spec.options)
     if isinstance(method, OutputMethod):

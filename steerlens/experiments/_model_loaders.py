@@ -9,7 +9,7 @@ import torch
 
 from steerlens.errors import ModelError, OptionError, SteerlensError
 from steerlens.experiments._stored_parts import StoredParts, StudyPart
-from steerlens.models import LensModel, describe, load_model
+from steerlens.models import LensModel, describe, load_model, model_revision
 from steerlens.progress import progress
 
 SURVIVED = (SteerlensError, OSError, ImportError, MemoryError, RuntimeError, ValueError)
@@ -32,12 +32,15 @@ class ModelLoader:
         load: Loads it; called once, when its turn comes.
         precision: Such as ``"float32"``; results of two precisions are stored apart.
         needed_bytes: Says how much memory it needs, before it is loaded; None if nobody knows.
+        revision: Says which weights it would load, as `LensModel.revision` will, before it is loaded; None if nobody
+            knows, or if that is what it says.
     """
 
     name: str
     load: Callable[[], LensModel]
     precision: str = "float32"
     needed_bytes: Callable[[], int] | None = None
+    revision: Callable[[], str | None] | None = None
 
 
 @final
@@ -70,6 +73,7 @@ def model_loaders(names: Sequence[str], *, dtype: str, device: str) -> tuple[Mod
             lambda name=name: load_model(name, dtype=dtype, device=device),  # type: ignore[misc]
             dtype,
             lambda name=name: describe(name).needed_bytes(dtype),  # type: ignore[misc]
+            lambda name=name: model_revision(name),  # type: ignore[misc]
         )
         for name in names
     )
@@ -86,7 +90,8 @@ def measure_models(
     """Measure every part of every model that is not stored yet, and store each as soon as it is done.
 
     Models are loaded one after the other, and freed. One that cannot be loaded, or needs more than the limit, is left
-    out and named; so is a part that fails. Where all parts of a model are stored it is not loaded.
+    out and named; so is a part that fails. Where all parts of a model are stored, and its loader knows the revision, it
+    is not loaded; where the loader does not, it is loaded to compare.
 
     Args:
         models: Whom to measure.
@@ -100,10 +105,12 @@ def measure_models(
 
     Raises:
         OptionError: There is no model or part, or two models have one name.
+        ModelError: A model has other weights than the parts that are stored under its name.
     """
     names = [m.name for m in models]
     if not models or not wanted or len(set(names)) < len(names):
         raise OptionError(f"A study needs different models and something to measure, but got {names} and {[*wanted]}.")
+    known = {m.name: _known_revision(m, stored) for m in models}
     failures: list[Failure] = []
     with progress("study", len(models) * len(wanted)) as advance:
         for loader in models:
@@ -111,12 +118,29 @@ def measure_models(
                 part for part, data in wanted.items() if not stored.has(loader.name, loader.precision, part, data)
             ]
             advance(len(wanted) - len(missing))
-            if missing:
+            if missing or known[loader.name] is None:
                 failures += _measure_model(loader, missing, wanted, prepare, stored, memory_limit, advance)
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
     return tuple(failures)
+
+
+def _known_revision(loader: ModelLoader, stored: StoredParts) -> str | None:
+    """Which weights a model has that has stored parts, if that is known before it is loaded.
+
+    Raises:
+        ModelError: They are not those of the parts.
+    """
+    if loader.revision is None or not stored.holds(loader.name, loader.precision):
+        return None
+    try:
+        revision = loader.revision()
+    except SURVIVED:
+        return None  # loading meets it again, and says it
+    if revision is not None:
+        stored.check_weights(loader.name, loader.precision, revision)
+    return revision
 
 
 def _measure_model(
@@ -132,7 +156,14 @@ def _measure_model(
     try:
         _check_size(loader, memory_limit)
         model = loader.load()
-        stored.check_weights(loader.name, loader.precision, model.revision)
+    except SURVIVED as error:
+        advance(len(missing))
+        reason = _said(error) if missing else f"All is stored, but its weights could not be compared: {_said(error)}"
+        return [Failure(loader.name, "", reason)]
+    stored.check_weights(loader.name, loader.precision, model.revision)
+    if not missing:
+        return []
+    try:
         measure = prepare(model)
     except SURVIVED as error:
         advance(len(missing))

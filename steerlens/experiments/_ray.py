@@ -3,11 +3,11 @@
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-from steerlens.errors import ModelError, OptionError
+from steerlens.errors import ModelError, OptionError, SteerlensError
 from steerlens.experiments._measure import TrialOutcome, WorkUnit
 from steerlens.experiments._plan import UNKNOWN, ModelPlan, StudyPlan
 from steerlens.experiments._store import ResultStore
@@ -29,6 +29,9 @@ ATTEMPTS = 4
 """How often a unit is given to an actor before it counts as failed: an actor can be lost through no fault of it."""
 
 LOCAL = "local"
+
+LOOK_SECONDS = 5.0
+"""How long to wait for an actor before looking whether the nodes that could hold it still live."""
 
 ANSWER_SECONDS = 10.0
 """How long a cluster's head may take to accept a connection; Ray itself tries for more than five minutes."""
@@ -82,8 +85,9 @@ def run_on_ray(plan: StudyPlan, store: ResultStore, *, address: str = LOCAL, dev
     """Run a plan on a Ray cluster; results are those of `Sweep.run`, and go through this process into the store.
 
     There is an actor for each CPU, or for each accelerator with ``device="cuda"``. Each holds one model and takes units
-    until none is left. A unit whose actor is lost, with its node or alone, is given to another. A model that
-    needs more memory than any node offers is refused beforehand.
+    until none is left. A unit whose actor fails, with its node or alone, is given to another, `ATTEMPTS` times in all.
+    A model that needs more memory than any node offers is refused beforehand; if all nodes that offer it are lost, what
+    waits for them is noted as failed.
 
     Args:
         plan: From `plan_study` or `plan_trials`.
@@ -98,7 +102,7 @@ def run_on_ray(plan: StudyPlan, store: ResultStore, *, address: str = LOCAL, dev
     ray = _connected(address)
     started = time.monotonic()
     slot = {"num_gpus": 1} if device.startswith("cuda") else {"num_cpus": 1}
-    kind = "GPU" if "num_gpus" in slot else "CPU"
+    kind = _kind(slot)
     if not ray.cluster_resources().get(kind):
         raise OptionError(f"The cluster at {address!r} has no {kind}. Add one, or change --device.")
     failures: list[TrialFailure] = []
@@ -106,14 +110,9 @@ def run_on_ray(plan: StudyPlan, store: ResultStore, *, address: str = LOCAL, dev
     for part in plan.models:
         try:
             tasks += _tasks(ray, plan, part, store, slot, device)
-        except LOAD_ERRORS as error:
-            failures.append(
-                TrialFailure(
-                    part.model.name,
-                    " ".join(str(error).split())[:500],
-                    part.n_trials if part.problem else len(part.pending),
-                )
-            )
+        except (*LOAD_ERRORS, ray.exceptions.RayError) as error:
+            lost = part.n_trials if part.problem else len(part.pending)
+            failures.append(TrialFailure(part.model.name, _said(error), lost))
     for failure in failures:
         note_failure(store, failure)
     stored = 0
@@ -150,11 +149,25 @@ class _Crew:
         while self._tasks or self._running:
             self._hand_out()
             self._dismiss()
-            ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=5.0)
+            ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=LOOK_SECONDS)
             for reference in ready:
                 actor, task = self._running.pop(reference)
                 yield from self._received(reference, actor, task)
+            yield from self._given_up()
         self._dismiss()
+
+    def _given_up(self) -> Iterator[TrialFailure]:
+        """Units that no living node could hold; those of them whose actor waits for such a node are taken back."""
+        largest = _largest_node(self._ray, self._kind)
+        for reference, (actor, task) in list(self._running.items()):
+            if task.memory > largest and not self._ray.wait([reference], num_returns=1, timeout=0)[0]:
+                del self._running[reference]
+                self._ray.kill(actor)
+                self._tasks.appendleft(task)
+        for task in [t for t in self._tasks if t.memory > largest]:
+            self._tasks.remove(task)
+            reason = _no_node(task.memory, largest, self._kind)
+            yield TrialFailure(task.unit.specs[0].label, reason, len(task.unit.specs))
 
     def _dismiss(self) -> None:
         """End actors that have nothing to do: others may be waiting for their memory."""
@@ -182,10 +195,10 @@ class _Crew:
     def _received(self, reference: Any, actor: Any, task: _Task) -> Any:
         try:
             outcomes = self._ray.get(reference)
-        except _losses(self._ray) as error:
+        except self._ray.exceptions.RayError as error:
             self._ray.kill(actor)  # if it is only out of reach, it must not hold a slot
             if task.attempts >= ATTEMPTS:
-                reason = f"its actor was lost {task.attempts} times; the last time: {str(error)[:300]}"
+                reason = f"it failed on the cluster {task.attempts} times; the last time: {_said(error)}"
                 yield TrialFailure(task.unit.specs[0].label, reason, len(task.unit.specs))
                 return
             self._tasks.appendleft(task)
@@ -216,16 +229,57 @@ def _tasks(
         )
     held = 0 if device.startswith("cuda") else need
     if part.trials[0].revision == UNKNOWN:
-        worker = ray.remote(_Worker).options(**slot, memory=held).remote(device)
-        part = with_revision(part, ray.get(worker.revision.remote(part.model)), store)
-        ray.kill(worker)
+        part = with_revision(part, _loaded_revision(ray, part.model, slot, held, device), store)
     return [_Task(part.model, unit, held) for unit in plan.units(part.pending)]
 
 
-def _losses(ray: Any) -> tuple[type[Exception], ...]:
-    """What Ray says when an actor, its node or its result is gone."""
-    e = ray.exceptions
-    return e.ActorDiedError, e.ActorUnavailableError, e.NodeDiedError, e.ObjectLostError, e.OutOfMemoryError
+def _loaded_revision(ray: Any, model: StudyModel, slot: dict[str, int], held: int, device: str) -> str:
+    """Which weights a node loads under this name, asked of up to `ATTEMPTS` actors.
+
+    Raises:
+        ModelError: All of them failed, or no living node can hold it.
+    """
+    kind, said = _kind(slot), ""
+    for _ in range(ATTEMPTS):
+        worker = ray.remote(_Worker).options(**slot, max_restarts=0, memory=held).remote(device)
+        asked = worker.revision.remote(model)
+        try:
+            while not ray.wait([asked], num_returns=1, timeout=LOOK_SECONDS)[0]:
+                if held > (largest := _largest_node(ray, kind)):
+                    raise ModelError(_no_node(held, largest, kind))
+            return str(ray.get(asked))
+        except ray.exceptions.RayError as error:
+            if isinstance(error, LOAD_ERRORS):
+                raise  # the model's own, on any node
+            said = _said(error)
+        finally:
+            ray.kill(worker)
+    raise ModelError(f"No node could say which weights it has: {ATTEMPTS} tries failed; the last time: {said}")
+
+
+def _said(error: BaseException) -> str:
+    """What went wrong, on one line, without the traceback that Ray sends along."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, BaseException):
+        error = cause
+    text = " ".join(str(error).split())[:500]
+    return text if isinstance(error, SteerlensError) else f"{type(error).__name__}: {text}"
+
+
+def _kind(slot: Mapping[str, int]) -> str:
+    """What Ray calls the resource that an actor takes."""
+    return "GPU" if "num_gpus" in slot else "CPU"
+
+
+def _largest_node(ray: Any, kind: str) -> float:
+    """Bytes that the largest living node with a CPU or accelerator offers, taken or not; -1 if there is none."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return float(max((of.get("memory", 0) for of in nodes if of.get(kind, 0) >= 1), default=-1))
+
+
+def _no_node(needed: int, largest: float, kind: str) -> str:
+    there = f"the most that is left is {largest / 1e9:.1f} GB" if largest >= 0 else f"no node with a {kind} is left"
+    return f"The nodes that could hold it ({needed / 1e9:.1f} GB) were lost: {there}. Run again when they are back."
 
 
 def _room(ray: Any, device: str) -> float:

@@ -1,11 +1,13 @@
 """Finding what is damaged in a store, and bringing it to its whole records. The caller holds the lock."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from steerlens.experiments._files import UNFINISHED, sync_folder, write_whole
+from steerlens.errors import ArtefactError
+from steerlens.experiments._files import UNFINISHED, not_written, sync_folder, write_whole
 from steerlens.experiments._items import is_whole, read_record
 from steerlens.experiments._layout import DAMAGED, ITEMS, LOG, new_note, note_payload, record_of, trial_payload
 from steerlens.experiments._log import Damage, LogLine, framed, scan
@@ -22,7 +24,7 @@ class Repair:
         kept: Trials that were whole.
         recovered: Trials whose line was lost, put back from their tables.
         lost: Fingerprints of trials whose line is whole and whose table is not; they will run again.
-        moved: Files in the store's folder ``damaged`` that hold the damaged bytes.
+        moved: Files in the store's folder ``damaged``: the damaged bytes, and tables of trials that have a newer one.
     """
 
     damage: tuple[Damage, ...]
@@ -51,7 +53,8 @@ class Examined:
         lines: Its whole lines, with what they say.
         damage: What is wrong.
         broken: Tables that are not what their names promise.
-        orphans: Records in whole tables that no line names, by file name.
+        orphans: Records in whole tables that no line names, by file name; one for each trial, the newest.
+        superseded: Whole tables that no line names, of trials that have a line or a newer table.
     """
 
     raw: bytes
@@ -59,6 +62,7 @@ class Examined:
     damage: tuple[Damage, ...]
     broken: frozenset[str]
     orphans: dict[str, TrialRecord]
+    superseded: frozenset[str]
 
 
 def examine(folder: Path) -> Examined:
@@ -75,13 +79,23 @@ def examine(folder: Path) -> Examined:
             state = "is not what its name promises" if name in tables else "is missing"
             damage.append(Damage(f"{ITEMS}/{name}", None, 0, f"the table of line {line.number} of the log {state}"))
     damage += [Damage(f"{ITEMS}/{n}", None, 0, "not what its name promises") for n in sorted(broken - set(named))]
-    orphans = {n: read_record(p) for n, p in sorted(tables.items()) if n not in broken and n not in named}
+    strays = {n: read_record(p) for n, p in sorted(tables.items()) if n not in broken and n not in named}
     stored = {record_of(d).spec.fingerprint for _, d in lines if d["kind"] == "trial" and d["items"] not in broken}
-    orphans = {n: record for n, record in orphans.items() if record.spec.fingerprint not in stored}
+    orphans = _newest({n: r for n, r in strays.items() if r.spec.fingerprint not in stored}, tables)
     damage += [
         Damage(f"{ITEMS}/{n}", None, 0, "a whole table that no line of the log names", torn=True) for n in orphans
     ]
-    return Examined(raw, lines, tuple(damage), frozenset(broken), orphans)
+    return Examined(raw, lines, tuple(damage), frozenset(broken), orphans, frozenset(strays) - frozenset(orphans))
+
+
+def _newest(found: Mapping[str, TrialRecord], tables: Mapping[str, Path]) -> dict[str, TrialRecord]:
+    """One table of each trial: the last by its record's date, which has minutes, then by its file's."""
+
+    def age(name: str) -> tuple[str, int]:
+        return str(found[name].environment.get("date", "")), tables[name].stat().st_mtime_ns
+
+    last = {found[name].spec.fingerprint: name for name in sorted(found, key=age)}
+    return {name: found[name] for name in sorted(last.values())}
 
 
 def repair_folder(folder: Path) -> Repair:
@@ -89,6 +103,8 @@ def repair_folder(folder: Path) -> Repair:
     seen = examine(folder)
     for path in (folder / ITEMS).glob(f"*{UNFINISHED}"):
         path.unlink()  # of a writer that was killed: the lock is ours
+    for path in folder.glob(f"{LOG}.*{UNFINISHED}"):
+        path.unlink()
     whole = {p.name for p in (folder / ITEMS).glob("*.parquet")} - seen.broken
     payloads, lost, kept = [], [], 0
     for line, document in seen.lines:
@@ -112,9 +128,16 @@ def repair_folder(folder: Path) -> Repair:
 
 
 def _moved_aside(folder: Path, seen: Examined) -> tuple[str, ...]:
-    """Keep the damaged bytes: stretches of the log that are no whole line, and broken tables."""
+    """Keep the damaged bytes: stretches of the log that are no whole line, broken tables, and superseded ones."""
     aside = folder / DAMAGED
-    aside.mkdir(exist_ok=True)
+    try:
+        aside.mkdir(exist_ok=True)
+    except FileExistsError:
+        raise ArtefactError(
+            f"{aside} is a file, but damaged bytes are moved into a folder of this name. Rename it, and repair again."
+        ) from None
+    except OSError as error:
+        raise not_written(aside, error) from None
     moved = []
     at = 0
     for start, stop in [*((line.start, line.stop) for line, _ in seen.lines), (len(seen.raw), len(seen.raw))]:
@@ -122,11 +145,11 @@ def _moved_aside(folder: Path, seen: Examined) -> tuple[str, ...]:
             moved.append(_free_name(aside, f"log-{at}"))
             write_whole(aside / moved[-1], seen.raw[at:start])
         at = stop
-    for name in sorted(seen.broken):
+    for name in sorted(seen.broken | seen.superseded):
         moved.append(_free_name(aside, name))
         (folder / ITEMS / name).replace(aside / moved[-1])
     sync_folder(aside)
-    if seen.broken:
+    if seen.broken or seen.superseded:
         sync_folder(folder / ITEMS)
     return tuple(f"{DAMAGED}/{name}" for name in moved)
 

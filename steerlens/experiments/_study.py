@@ -5,7 +5,7 @@ import itertools
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, final
@@ -14,8 +14,9 @@ from steerlens.activations import Site
 from steerlens.concepts import ConceptDataset, load_concept
 from steerlens.errors import ArtefactError, EstimateError, OptionError, UnknownNameError
 from steerlens.evaluation import KL_BUDGET, STRENGTHS, neutral_texts
+from steerlens.experiments._canonical import canonical, canonical_json
 from steerlens.experiments._code import code_version
-from steerlens.experiments._methods import build_method
+from steerlens.experiments._methods import build_method, method_options, seeded_options
 from steerlens.experiments._sites import selector
 from steerlens.experiments._trial import CONTROL_METRICS, METRICS, TrialSpec
 from steerlens.interventions import OutputMethod
@@ -33,11 +34,14 @@ class StudyModel:
         name: What `steerlens.load_model` takes.
         dtype: Precision.
         revision: Branch, tag or commit, for hub names only.
+        called: Its name in trials, if not ``name``: a model beside a study's file is loaded by its whole path, and
+            called as the file calls it, so that trials are the same wherever the study is started.
     """
 
     name: str
     dtype: str = "float32"
     revision: str | None = None
+    called: str | None = None
 
 
 @final
@@ -72,14 +76,15 @@ class Study:
         budget: KL on neutral text, nats per token, at which effects are read off.
         splits: Seeds of the split into pairs to fit on, to select with and to measure on.
         seeds: Of bootstrap, controls, and methods that draw.
-        n_random: Random directions at every site, each as long as the mean shift there.
+        n_random: Random directions at every site, each as long as the mean shift there; where the classes' means agree
+            up to rounding, as long as the pairs' differences are on average.
         n_permuted: Fits of each method to pairs with exchanged labels, at every site.
         max_pairs: Use at most this many pairs of each part; 0 for all.
         max_texts: Use at most this many neutral texts; 0 for all.
         metrics: Which of `METRICS`.
 
     Raises:
-        OptionError: If something is empty, out of range, or given twice.
+        OptionError: If something is empty, out of range, or given twice with the same hyperparameters.
         UnknownNameError: If a method, hyperparameter, selector, stream or metric does not exist.
         EstimateError: If a concept has too few groups for an interval.
     """
@@ -106,6 +111,7 @@ class Study:
         _check_lists(self)
         _check_numbers(self)
         _check_names(self)
+        _check_repeats(self)
         for pairs, seed in itertools.product(self.concepts, self.splits):
             n = len(pairs.split(seed=seed).test[: self.max_pairs or None].groups)
             if n < 5:
@@ -139,8 +145,9 @@ class Study:
         sites = [getattr(Site, self.stream)(n, selector(self.tokens)) for n in self._blocks(model, n_layers)]
         return tuple(
             TrialSpec(
-                model=model.name, revision=revision, dtype=model.dtype, concept=pairs.name, data=pairs.fingerprint,
-                split_seed=split, max_pairs=self.max_pairs, hook_name=site.hook_name, tokens=repr(site.tokens),
+                model=model.called or model.name, revision=revision, dtype=model.dtype, concept=pairs.name,
+                data=pairs.fingerprint, split_seed=split, max_pairs=self.max_pairs, hook_name=site.hook_name,
+                tokens=repr(site.tokens),
                 strengths=self.strengths if about["role"] == "method" else [s for s in self.strengths if s >= 0],
                 budget=self.budget, neutral=texts_fingerprint(self.texts), seed=seed, code=code_version(), **about,
             )
@@ -229,12 +236,12 @@ def _read_fields(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _model(given: object, path: Path) -> StudyModel:
-    if isinstance(given, str):
-        return StudyModel(_near(given, path))
-    table = _table(given, {f.name for f in fields(StudyModel)}, "model", path)
+    known = {f.name for f in fields(StudyModel)} - {"called"}
+    table = _table({"name": given} if isinstance(given, str) else given, known, "model", path)
     for key, value in table.items():
         _of_kind(value, str, f"models.{key}", path)
-    return StudyModel(**{**table, "name": _near(table["name"], path)})
+    name = _near(table["name"], path)
+    return StudyModel(**{**table, "name": name, "called": None if name == table["name"] else table["name"]})
 
 
 def _method(given: object, path: Path) -> StudyMethod:
@@ -257,9 +264,9 @@ def _table(given: object, known: set[str], what: str, path: Path) -> dict[str, A
 
 
 def _near(name: str, path: Path) -> str:
-    """A path beside the study's file, if there is one; else the name as it is."""
+    """The whole path of what lies beside the study's file, if it is there; else the name as it is."""
     beside = path.parent / name
-    return str(beside) if beside.exists() else name
+    return str(beside.resolve()) if beside.exists() else name
 
 
 def _of_kind(value: object, kind: type | tuple[type, ...], key: str, path: Path) -> Any:
@@ -287,6 +294,8 @@ def _check_numbers(study: Study) -> None:
         raise OptionError("layers, splits, seeds, n_random, n_permuted and max_pairs must not be negative.")
     if not all(0 <= d <= 1 for d in study.depths):
         raise OptionError(f"depths go from 0 (the first block) to 1 (the last), but got {list(study.depths)}.")
+    if not 0 < study.budget < math.inf:
+        raise OptionError(f"A KL budget must be positive and finite (nats per token), but got {study.budget}.")
     if study.max_texts < 0 or 0 < study.max_texts < 5:
         raise OptionError(f"max_texts must be 5 or more, or 0 for all, but got {study.max_texts}.")
 
@@ -303,3 +312,32 @@ def _check_names(study: Study) -> None:
         if metric not in METRICS:
             raise UnknownNameError("metric", metric, METRICS)
     selector(study.tokens)
+
+
+def _check_repeats(study: Study) -> None:
+    """Refuse what would be measured twice: the same trials, whatever was left at its default."""
+    numbers = {key: [(n, f"{n}") for n in getattr(study, key)] for key in ("layers", "depths", "splits", "seeds")}
+    _refuse_repeats(
+        "models", [((m.name, m.dtype, m.revision or "main"), m.called or m.name) for m in study.models], study
+    )
+    for key, entries in numbers.items():
+        _refuse_repeats(key, entries, study)
+    for seed in study.seeds:
+        _refuse_repeats("methods", [(_whole_options(m, seed), m.name) for m in study.methods], study)
+
+
+def _whole_options(method: StudyMethod, seed: int) -> tuple[str, str]:
+    """A method's name and all its hyperparameters, as in its trials."""
+    given = canonical(method.options, f"the options of {method.name}")
+    built = build_method(method.name, seeded_options(method.name, given, seed=seed))
+    return method.name, canonical_json(method_options(built), f"the options of {method.name}")
+
+
+def _refuse_repeats(key: str, entries: Sequence[tuple[Hashable, str]], study: Study) -> None:
+    same = [one for one, _ in entries]
+    repeated = dict.fromkeys(name for one, name in entries if same.count(one) > 1)
+    if repeated:
+        raise OptionError(
+            f"The study {study.name!r} has {', '.join(repeated)} more than once in {key}, with all defaults filled in. "
+            "The same trials would be measured again: name each once."
+        )

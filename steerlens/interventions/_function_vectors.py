@@ -55,8 +55,8 @@ def head_vectors(
 
     A bias of the projection (GPT-2 has one) belongs to no head and is left out. The authors' code runs the whole
     projection for each head, which in GPT-2 adds the bias once a head. Where attention's output is normalised before it
-    joins the stream (Gemma, OLMo 2) each head's part goes through that norm with the scale of the mean outputs of all; the mean over prompts of
-    what joins has a scale a little smaller, for a mean is shorter than what it is the mean of.
+    joins the stream (Gemma, OLMo 2) each head's part goes through that norm with the scale of the mean outputs of all;
+    the mean over prompts of what joins has a scale a little smaller, for a mean is shorter than what it is the mean of.
 
     Raises:
         OptionError: If ``mean_heads`` is not of this model's shape.

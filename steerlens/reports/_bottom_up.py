@@ -82,8 +82,8 @@ def write_bottom_up(found: BottomUp, folder: str | Path, *, command: str = "") -
         StudyFigure(
             f"change-{k}", _UNITS.get(measure, f"Change of {measure}").capitalize(),
             "From the unsteered model, paired. Grey: as many random heads of the same length, and in-context vectors "
-            "fitted to pairs of which every second one is the other way round (the same line, with chance sign and length), "
-            "at the settings of the methods.",
+            "fitted to pairs of which every second one is the other way round (the same line, with chance sign and "
+            "length), at the settings of the methods.",
             prepare_bottom_up(found, measure),
         )
         for k, measure in enumerate(measures)

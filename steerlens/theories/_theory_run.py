@@ -14,7 +14,7 @@ from typing import Any, final
 import pandas as pd
 
 from steerlens.concepts import ConceptDataset
-from steerlens.errors import ArtefactError, OptionError, SteerlensError
+from steerlens.errors import ArtefactError, ModelError, OptionError, SteerlensError
 from steerlens.evaluation import Comparison, LayerReading
 from steerlens.experiments import code_version
 from steerlens.models import LensModel
@@ -84,10 +84,12 @@ def run_theories(
 
     Raises:
         OptionError: If the folder holds another study.
+        ModelError: If it was begun with other weights.
         ArtefactError: If what it holds cannot be read.
     """
     folder = Path(folder)
     check_same_study(study, folder)
+    check_same_weights(model, folder)
     register(study.theories, folder, when=when)
     _write(folder / STUDY, {"schema": SCHEMA, "name": study.name, "concepts": [p.name for p in study.concepts],
                             "theories": [h.id for h in study.theories], "conditions": _shared(study),
@@ -114,6 +116,21 @@ def check_same_study(study: TheoryStudy, folder: Path) -> None:
                 f"{path.parent} holds evidence of {pairs.name!r} under other conditions: model, layers, strengths, "
                 "data, theories, or the next concept, whose maps are a control, differ. Choose another folder."
             )
+
+
+def check_same_weights(model: LensModel, folder: Path) -> None:
+    """Refuse a folder that was begun with other weights, whatever name they had.
+
+    Raises:
+        ModelError: If it was.
+    """
+    path = folder / STUDY
+    known = _document(path).get("revision") if path.is_file() else model.revision
+    if known != model.revision:
+        raise ModelError(
+            f"{model.name!r} has the weights {model.revision!r}, but {folder} was begun with {known!r}. Evidence of "
+            "two models is not mixed: choose another folder."
+        )
 
 
 def is_stored(study: TheoryStudy, pairs: ConceptDataset, folder: Path) -> bool:

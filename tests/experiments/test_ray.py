@@ -77,6 +77,28 @@ def test_a_node_killed_in_the_middle_costs_no_trial_and_doubles_none(cluster: An
     assert (again.stored, again.skipped) == (0, 12)
 
 
+def test_units_that_only_a_lost_node_could_hold_are_noted_and_not_waited_for(cluster: Any, tmp_path: Path):
+    large = cluster.add_node(num_cpus=1, memory=8 * 10**9, object_store_memory=80 * 10**6)
+    store = ResultStore(tmp_path / "store")
+    plan = plan_study(STUDY, store)
+    wide = ModelDescription("tiny-llama", "LlamaForCausalLM", 4, 48, 6, 2, 304, 10**9)
+    plan = replace(plan, models=(replace(plan.models[0], description=wide),))
+
+    def kill() -> None:
+        while not (store.path / "log").exists():
+            time.sleep(0.05)
+        cluster.remove_node(large, allow_graceful=False)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    summary = run_on_ray(plan, store)
+    killer.join(timeout=60)
+    assert summary.failures
+    assert summary.stored == len(store) > 0
+    assert summary.stored + sum(f.n_trials for f in summary.failures) == 12
+    assert all("(5.0 GB) were lost: the most that is left is 2.0 GB" in f.reason for f in summary.failures)
+
+
 def test_a_model_that_fits_in_no_node_is_refused_beforehand(cluster: Any, tmp_path: Path):
     store = ResultStore(tmp_path / "store")
     small = replace(STUDY, concepts=STUDY.concepts[:1], splits=(0,))

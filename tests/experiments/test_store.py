@@ -4,13 +4,15 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from steerlens.errors import ArtefactError, OptionError
-from steerlens.experiments import ResultStore
+from steerlens.experiments import ResultStore, TrialRecord
 from steerlens.experiments._log import framed, scan
 from steerlens.testing import StoreLaws
 from steerlens.testing.store_laws import made_up_trial
@@ -122,6 +124,52 @@ def test_rows_that_were_changed_are_not_read(store: ResultStore):
     assert spec not in store
     table.unlink(missing_ok=True)
     assert store.append(*made_up_trial(1))
+
+
+def measured_again(number: int, date: str) -> tuple[TrialRecord, pd.DataFrame]:
+    """The same trial once more: same spec, other rows, another day."""
+    record, rows = made_up_trial(number)
+    return replace(record, environment={"date": date}), rows.assign(measured=date)
+
+
+@pytest.mark.parametrize("newest_file_first", [False, True])
+def test_of_two_tables_of_a_trial_the_newest_comes_back_once(tmp_path: Path, newest_file_first: bool):
+    """One line is lost and its trial measured again, then the whole log is lost."""
+    store = ResultStore(tmp_path / "store")
+    store.append(*made_up_trial(0))
+    store.append(*measured_again(1, "2026-01-01 00:00 UTC"))
+    [first] = [p for p in (store.path / "items").iterdir() if p.stem in lines_of(store)[1].decode()]
+    (store.path / "log").write_bytes(lines_of(store)[0])
+    assert ResultStore(store.path).append(*measured_again(1, "2026-01-02 00:00 UTC"))
+    if newest_file_first:  # as a copy may leave it: the record's date decides
+        os.utime(first)
+    (store.path / "log").unlink()
+    done = ResultStore(store.path).repair()
+    assert (done.kept, done.recovered, done.lost) == (0, 2, ())
+    assert done.moved == (f"damaged/{first.name}",)
+    fresh = ResultStore(store.path)
+    assert sum(b'"kind":"trial"' in line for line in lines_of(store)) == len(fresh) == 2
+    assert set(fresh.items(made_up_trial(1)[0].spec)["measured"]) == {"2026-01-02 00:00 UTC"}
+    assert fresh.damage() == []
+
+
+def test_what_a_killed_writer_of_the_log_left_is_cleared_away(store: ResultStore):
+    left = store.path / "log.4711.unfinished"
+    left.write_bytes(b"half a log")
+    store.repair()
+    assert not left.exists()
+    assert len(ResultStore(store.path)) == 3
+
+
+def test_a_file_where_damaged_bytes_should_go_is_an_error_and_changes_nothing(store: ResultStore):
+    (store.path / "damaged").write_text("mine")
+    whole = (store.path / "log").read_bytes()
+    (store.path / "log").write_bytes(whole[:-9])
+    with pytest.raises(ArtefactError, match=r"damaged is a file.*Rename it, and repair again"):
+        ResultStore(store.path).repair()
+    assert (store.path / "log").read_bytes() == whole[:-9]
+    (store.path / "damaged").unlink()
+    assert ResultStore(store.path).repair().recovered == 1
 
 
 def test_notes_come_back_with_their_time(store: ResultStore):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from steerlens.concepts import InContextTask, PromptFormat, load_concept, load_task, task_prompts
-from steerlens.errors import OptionError, UnknownNameError
+from steerlens.errors import ModelError, OptionError, UnknownNameError
 from steerlens.evaluation import capability_questions, score_tasks
 from steerlens.experiments import (
     OFF_COURSE_METHODS,
@@ -29,7 +29,7 @@ from steerlens.experiments import (
     off_course,
     prompt_structure,
 )
-from steerlens.models import LensModel, tiny_model
+from steerlens.models import LensModel, model_revision, tiny_model
 
 NAMES = ["tiny-gpt2", "tiny-nothing", "tiny-llama"]
 RECIPE = VectorRecipe(n_shots=2, n_patched=3, at_least=0)
@@ -51,12 +51,14 @@ def loaders(*names: str) -> tuple[ModelLoader, ...]:
     return model_loaders(names, dtype="float32", device="cpu")
 
 
-def counting(loads: list[str], name: str, load: Callable[[], LensModel] | None = None) -> ModelLoader:
+def counting(
+    loads: list[str], name: str, load: Callable[[], LensModel] | None = None, revision: str | None = None
+) -> ModelLoader:
     def loaded() -> LensModel:
         loads.append(name)
         return load() if load else tiny_model("gpt2")
 
-    return ModelLoader(name, loaded)
+    return ModelLoader(name, loaded, revision=lambda: revision)
 
 
 @pytest.mark.slow
@@ -106,7 +108,7 @@ def test_a_killed_study_goes_on_where_it_stopped_and_finds_the_same(tmp_path: Pa
     stored = sorted(p.stat().st_mtime_ns for p in (tmp_path / "b").glob("parts/*/*.parquet"))
     assert len(stored) == 2
     loads: list[str] = []
-    again = [counting(loads, "tiny-gpt2"), *loaders("tiny-llama")]
+    again = [counting(loads, "tiny-gpt2", revision=model_revision("tiny-gpt2")), *loaders("tiny-llama")]
     resumed = off_course(again, tasks, plan=plan, out=tmp_path / "b")
     assert loads == []
     assert sorted(p.stat().st_mtime_ns for p in (tmp_path / "b").glob("parts/*/*.parquet"))[:2] == stored
@@ -198,6 +200,40 @@ def test_a_condition_whose_answers_begin_with_one_token_is_a_failure(tmp_path: P
     assert [(f.model, f.part) for f in found.failures] == [("tiny-gpt2", "wide")]
     assert "does not tell them apart. Choose a format" in found.failures[0].reason
     assert set(found.items["condition"]) == {PROMPT_CONDITIONS[1].name}
+
+
+def seen(model: LensModel) -> Callable[[str], StudyPart]:
+    return lambda part: StudyPart(pd.DataFrame({"weights": [model.revision]}))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_rows_of_other_weights_are_never_those_of_a_name(tmp_path: Path, known: bool):
+    """Nothing is missing, and still the second model is refused: before it is loaded, where it says what it is."""
+    wanted, stored, loads = {"first": "data"}, StoredParts(tmp_path, "plan"), []
+    a, b = (tiny_model("gpt2", seed=seed) for seed in (0, 1))
+    assert a.revision != b.revision
+    one, other = (counting(loads, "mine", lambda m=m: m, m.revision if known else None) for m in (a, b))
+    assert measure_models([one], wanted, seen, stored) == ()
+    assert loads == ["mine"]
+    assert measure_models([one], wanted, seen, stored) == ()
+    assert loads == ["mine"] * (1 if known else 2)
+    before = list(loads)
+    for parts in (wanted, {"first": "data", "second": "data"}):
+        with pytest.raises(ModelError, match=r"'mine' has the weights .* holds parts measured with .*another folder"):
+            measure_models([other], parts, seen, stored)
+    assert loads == before if known else [*before, "mine", "mine"]
+    assert not stored.has("mine", "float32", "second", "data")
+
+
+def test_where_stored_weights_cannot_be_compared_the_study_says_so(tmp_path: Path):
+    wanted, stored = {"first": "data"}, StoredParts(tmp_path, "plan")
+    assert measure_models(loaders("tiny-gpt2"), wanted, seen, stored) == ()
+
+    def gone() -> LensModel:
+        raise OSError("no network")
+
+    [failure] = measure_models([ModelLoader("tiny-gpt2", gone)], wanted, seen, stored)
+    assert failure.reason == "All is stored, but its weights could not be compared: OSError: no network"
 
 
 def test_a_part_that_fails_does_not_take_the_others_with_it(tmp_path: Path):

@@ -110,6 +110,16 @@ def test_unknown_names_are_refused_with_the_nearest(path: Path, old: str, new: s
         ('"MeanShift"', "3", "a method is a name, or a table"),
         ('models = ["tiny-llama"', 'models = [{dtype = "float32"}', "a model is a name"),
         ('["sentiment"]', '["sentiment", "sentiment"]', "different names"),
+        ("n_random = 3", "budget = 0", "budget must be positive"),
+        ("n_random = 3", "budget = nan", "budget must be positive"),
+        ("n_random = 3", "budget = inf", "budget must be positive"),
+        ('{name = "tiny-gpt2", dtype = "float64"}', '{name = "tiny-llama"}', "has tiny-llama more than once in models"),
+        ('"MeanShift"', '{name = "LowRankAffine", rank = 2, training = {steps = 800}}', "LowRankAffine more than once"),
+        ('"MeanShift"', '{name = "LowRankAffine", rank = 2, seed = 1}', "has LowRankAffine more than once in methods"),
+        ("layers = [1, 2]", "layers = [1, 2, 1]", "has 1 more than once in layers"),
+        ("layers = [1, 2]", "depths = [0.5, 0.50]", "has 0.5 more than once in depths"),
+        ("n_random = 3", "splits = [2, 2]", "has 2 more than once in splits"),
+        ("seeds = [0, 1]", "seeds = [0, 1, 0]", "has 0 more than once in seeds"),
     ],
 )
 def test_nonsense_is_refused(path: Path, old: str, new: str, message: str):
@@ -140,6 +150,28 @@ def test_files_are_looked_for_beside_the_study(path: Path, tmp_path: Path):
     study = load_study(changed(path, '["sentiment"]', '["mine.jsonl"]'))
     assert study.concepts[0].name == "mine"
     assert study.concepts[0].fingerprint == load_concept("truth").fingerprint
+
+
+def test_the_same_method_with_other_hyperparameters_is_another(path: Path):
+    study = load_study(changed(path, '"MeanShift"', '{name = "LowRankAffine", rank = 3}'))
+    assert [m.options["rank"] for m in study.methods] == [3, 2]
+    models = (StudyModel("tiny-llama"), StudyModel("tiny-llama", "float64"))
+    assert replace(study, models=models).models == models
+
+
+def test_a_model_beside_the_study_is_called_as_the_file_calls_it_wherever_the_study_is_started(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "mm").mkdir()
+    changed(path, '"tiny-llama", {name = "tiny-gpt2", dtype = "float64"}', '"mm", {name = "mm", dtype = "float64"}')
+    found = []
+    for start, given in ((tmp_path, path.name), (tmp_path.parent, f"{tmp_path.name}/{path.name}"), (ROOT, path)):
+        monkeypatch.chdir(start)
+        study = load_study(given)
+        assert [m.name for m in study.models] == [str(tmp_path / "mm")] * 2
+        found.append([t for m in study.models for t in study.trials(m, revision="r", n_layers=4)])
+    assert {t.model for t in found[0]} == {"mm"}
+    assert found[0] == found[1] == found[2]
 
 
 def test_the_example_is_a_study():

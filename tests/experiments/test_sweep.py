@@ -15,6 +15,7 @@ from steerlens.activations import Site, extract
 from steerlens.concepts import load_concept
 from steerlens.errors import FitError, ModelError, OptionError
 from steerlens.evaluation import neutral_texts, score_questions
+from steerlens.evaluation._controls import random_arms
 from steerlens.experiments import (
     ResultStore,
     Study,
@@ -23,6 +24,7 @@ from steerlens.experiments import (
     Sweep,
     SweepSummary,
     TrialFailure,
+    _measure,
     dose_curve,
     plan_study,
     plan_trials,
@@ -88,6 +90,21 @@ def test_a_stored_effect_is_the_one_worked_out_by_hand(done: ResultStore):
     rows = done.items(record.spec)
     at_one = rows[(rows["item"] == "question") & (rows["strength"] == 1)]
     assert np.allclose(at_one.sort_values("number")["propensity"], scores[1], atol=1e-5)
+
+
+def test_random_directions_are_as_long_as_a_comparison_s_where_the_means_agree():
+    """Of weekdays, each carried to the next, every day is source and target: the mean shift is rounding."""
+    model, pairs = load_model("tiny-llama"), load_concept("weekdays")
+    study = replace(STUDY, concepts=(pairs,), methods=STUDY.methods[:1], layers=(1,), max_pairs=0)
+    [spec] = [s for s in study.trials(study.models[0], revision="r", n_layers=4) if s.role == "random"]
+    fit = pairs.split(seed=0).fit
+    site = Site.resid_post(1)
+    found = extract(model, fit, [site])[site]
+    [arm] = random_arms(found, (0.0, 1.0), n=1, seed=0)
+    drawn, _ = _measure._fitted(model, spec, found, fit)
+    torch.testing.assert_close(drawn.vector, arm.steering_map.vector)
+    assert drawn.vector.norm() > 0.1
+    assert (found.positive - found.negative).double().mean(dim=0).norm() < 1e-5
 
 
 @pytest.mark.slow

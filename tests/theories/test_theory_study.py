@@ -1,5 +1,6 @@
 """Theories run on a model: from pairs of texts to stored evidence, verdicts and the rung."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +13,10 @@ import torch
 from steerlens import load_model
 from steerlens.activations import planted_concept
 from steerlens.concepts import load_concept
-from steerlens.errors import ArtefactError, FitError, OptionError, UnknownNameError
+from steerlens.errors import ArtefactError, FitError, ModelError, OptionError, UnknownNameError
 from steerlens.evaluation import Comparison, Provenance
 from steerlens.maps import LADDER, method_name
+from steerlens.models import model_revision
 from steerlens.reports import theories_limits
 from steerlens.theories import (
     Outcome,
@@ -172,6 +174,23 @@ def test_another_study_in_the_same_folder_is_refused(linear: tuple[Path, TheoryS
     folder, asked = linear
     with pytest.raises(OptionError, match="under other conditions"):
         run_theories(replace(asked, budget=0.2), load_model("planted-linear"), folder, when=NOW)
+
+
+@pytest.mark.parametrize("stored", ["another", None])
+def test_other_weights_in_the_same_folder_are_refused_before_anything_is_written(tmp_path: Path, stored: str | None):
+    asked, model = replace(study("planted-linear", "T18"), model="tiny-gpt2"), load_model("tiny-gpt2")
+    about = json.dumps({"schema": _theory_run.SCHEMA, "revision": stored, "concepts": ["one"]})
+    (tmp_path / "study.json").write_text(about)
+    with pytest.raises(ModelError, match=r"'tiny-gpt2' has the weights .* was begun with .*choose another folder"):
+        run_theories(asked, model, tmp_path, when=NOW)
+    assert [p.name for p in tmp_path.iterdir()] == ["study.json"]
+    assert (tmp_path / "study.json").read_text() == about
+
+
+@pytest.mark.parametrize("name", ["which_rung", "forty_concepts"])
+def test_the_examples_were_begun_with_the_model_of_today(name: str):
+    about = json.loads((ROOT / "examples" / name / "study.json").read_text("utf-8"))
+    assert about["revision"] == model_revision(about["model"])
 
 
 @pytest.mark.slow
