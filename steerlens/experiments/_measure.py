@@ -99,13 +99,19 @@ def run_unit(model: LensModel, unit: WorkUnit) -> list[TrialOutcome]:
     for spec, site in sites.items():
         try:
             arms[spec] = _arm(model, spec, found[site], fit)
-        except SteerlensError as error:
-            outcomes.append(TrialOutcome(spec, None, None, str(error)))
+        except Exception as error:  # one map's fault, foreseen or not, must not cost the others
+            outcomes.append(TrialOutcome(spec, None, None, failure_reason(error)))
     if arms:
         measured = measure(model, list(arms.values()), test.questions, unit.texts, held_out)
         about = environment(time.monotonic() - started) | {"trials_together": len(arms)}
         outcomes += [_outcome(spec, m, about) for spec, m in zip(arms, measured, strict=True)]
     return outcomes
+
+
+def failure_reason(error: Exception) -> str:
+    """What went wrong, on one line; of an error that is not ours also its kind, for its text may say little alone."""
+    said = " ".join(str(error).split())[:500]
+    return said if isinstance(error, SteerlensError) else f"{type(error).__name__}: {said}"
 
 
 def site_of(spec: TrialSpec) -> Site:
@@ -153,8 +159,8 @@ def _outcome(spec: TrialSpec, measured: Measured, about: Mapping[str, object]) -
             for name in spec.metrics
             for strength, estimate in _FINDERS[name](measured, spec)
         )
-    except SteerlensError as error:
-        return TrialOutcome(spec, None, None, str(error))
+    except Exception as error:
+        return TrialOutcome(spec, None, None, failure_reason(error))
     return TrialOutcome(spec, TrialRecord(spec, metrics, dict(about)), _item_frame(measured))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from steerlens import maps
 from steerlens.errors import OptionError, UnknownNameError
 from steerlens.experiments._canonical import canonical
+from steerlens.experiments._option_types import of_type, option_types
 from steerlens.interventions import OUTPUT_METHODS, OutputMethod, find_method
 from steerlens.maps import METHODS, SteeringMethod
 
@@ -76,10 +77,14 @@ def _with(thing: Any, options: Mapping[str, object], whose: str) -> Any:
     for key in options:
         if key not in fields:
             raise UnknownNameError(f"hyperparameter of {whose}", key, fields, _what_there_is(whose, fields))
-    changes = {key: _value(value, getattr(thing, key), f"{whose}.{key}") for key, value in options.items()}
+    declared = option_types(type(thing))
+    changes = {
+        key: of_type(_value(value, getattr(thing, key), f"{whose}.{key}"), declared.get(key, Any), f"{whose}.{key}")
+        for key, value in options.items()
+    }
     try:
         return dataclasses.replace(thing, **changes) if changes else thing
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise OptionError(f"{whose} refuses {dict(options)}: {error}") from None
 
 
@@ -88,13 +93,11 @@ def _what_there_is(whose: str, fields: set[str]) -> str:
 
 
 def _value(value: object, default: object, where: str) -> object:
-    """A value of data as the field wants it: nested objects built, lists as tuples, whole numbers as floats."""
+    """A value of data with nested objects built, and lists as tuples."""
     if isinstance(value, Mapping):
         return _nested(value, default, where)
     if isinstance(value, list | tuple):
         return tuple(_value(v, None, where) for v in value)
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
     if isinstance(value, str) and dataclasses.is_dataclass(default):
         return _nested({NAME: value}, default, where)
     return value

@@ -8,10 +8,10 @@ from typing import Any, final
 
 import torch
 
-from steerlens.errors import ModelError, SteerlensError
+from steerlens.errors import ModelError
 from steerlens.evaluation import score_neutral, score_questions
 from steerlens.evaluation._scores import UNSTEERED
-from steerlens.experiments._measure import TrialOutcome, WorkUnit, run_unit, site_of
+from steerlens.experiments._measure import TrialOutcome, WorkUnit, failure_reason, run_unit, site_of
 from steerlens.experiments._plan import ModelPlan, StudyPlan, unit_cost
 from steerlens.experiments._store import ResultStore
 from steerlens.experiments._study import StudyModel
@@ -22,8 +22,9 @@ from steerlens.progress import progress
 
 CALIBRATION_PROMPTS = 6
 CALIBRATION_STEERED = 8
-LOAD_ERRORS = (SteerlensError, OSError, RuntimeError, ValueError, LookupError, MemoryError)
-"""What a model that cannot be had, read or held raises; it ends this model's part of a study and no other."""
+LOAD_ERRORS = (Exception,)
+"""What a model that cannot be had, read or held raises, which can be anything; it ends this model's part of a study and
+no other. Ctrl-C and `SystemExit` are none of them."""
 
 
 @final
@@ -210,7 +211,7 @@ class Sweep:
             part = with_revision(part, model.revision, self.store)
         except LOAD_ERRORS as error:
             self._let_go()
-            yield TrialFailure(part.model.name, " ".join(str(error).split())[:500], len(part.pending))
+            yield TrialFailure(part.model.name, failure_reason(error), len(part.pending))
             return
         for unit in self.plan.units(part.pending):
             yield from tried(model, unit)
@@ -246,9 +247,9 @@ def tried(model: LensModel, unit: WorkUnit) -> list[TrialOutcome | TrialFailure]
     """The outcomes of a unit; what could not be measured, as failures."""
     try:
         outcomes = run_unit(model, unit)
-    except (SteerlensError, RuntimeError, MemoryError) as error:  # a device out of memory is a RuntimeError
+    except Exception as error:  # a device out of memory, or a fault of ours: other units may do better
         first = unit.specs[0]
-        return [TrialFailure(f"{first.concept} in {first.model}", str(error), len(unit.specs))]
+        return [TrialFailure(f"{first.concept} in {first.model}", failure_reason(error), len(unit.specs))]
     return [o if o.record is not None else TrialFailure(o.spec.label, o.reason, 1) for o in outcomes]
 
 

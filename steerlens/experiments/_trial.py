@@ -9,6 +9,8 @@ from typing import Any, final
 from steerlens.errors import ArtefactError, OptionError
 from steerlens.evaluation import KL_BUDGET, STRENGTHS
 from steerlens.experiments._canonical import canonical, canonical_json
+from steerlens.experiments._option_types import of_type
+from steerlens.models._memory import ITEM_BYTES
 from steerlens.numerics import Estimate
 
 METRICS = (
@@ -21,8 +23,8 @@ CONTROL_METRICS = ("effect", "kl", "effect_at_budget")
 """What is asked of controls, of which there are many."""
 
 ROLES = ("method", "random", "permuted")
-"""What a trial is there for: the method; a random direction as long as the mean shift; the method fitted to pairs with
-exchanged labels."""
+"""What a trial is there for: the method; a random direction as long as the mean shift (as a pair's difference where the
+means of the classes agree); the method fitted to pairs with exchanged labels."""
 
 
 @final
@@ -58,8 +60,8 @@ class TrialSpec:
         as_stored: Take the fields as they stand: for a spec read from a store, whose method may be unknown here.
 
     Raises:
-        UnknownNameError: If the method, a hyperparameter or a metric does not exist.
-        OptionError: If a value is out of range, NaN or infinite.
+        UnknownNameError: If the dtype, the method, a hyperparameter or a metric does not exist.
+        OptionError: If a value is of the wrong kind, out of range, NaN or infinite.
     """
 
     model: str
@@ -96,18 +98,14 @@ class TrialSpec:
         from steerlens.experiments._methods import build_method, method_options, seeded_options
         from steerlens.experiments._sites import selector
 
+        _check_kinds(self)
         object.__setattr__(self, "tokens", repr(selector(self.tokens)))
+        _check_choices("dtype", (self.dtype,), tuple(ITEM_BYTES))
         _check_choices("role", (self.role,), ROLES)
         _check_choices("metric", self.metrics, METRICS)
-        strengths = canonical(list(self.strengths), "the trial's strengths")
-        if not all(isinstance(s, int | float) and not isinstance(s, bool) for s in strengths):
-            raise OptionError(f"strengths must be numbers, but got {list(self.strengths)}.")
         if not 0 < self.budget < float("inf"):
             raise OptionError(f"A KL budget must be positive and finite (nats per token), but got {self.budget}.")
-        for name in ("split_seed", "max_pairs", "draw", "seed"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or int(value) != value or value < 0:
-                raise OptionError(f"{name} must be a whole number from 0 up, but got {value!r}.")
+        strengths = canonical(list(self.strengths), "the trial's strengths")
         given = canonical(self.options, "the trial's options")
         options = seeded_options(self.method, given, seed=int(self.seed))
         object.__setattr__(self, "options", method_options(build_method(self.method, options)))
@@ -213,6 +211,21 @@ class TrialRecord:
             return cls(TrialSpec.from_json(json.dumps(document["spec"])), metrics, document["environment"])
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ArtefactError(f"This is no trial record: {error!r}. Expected what to_json wrote.") from None
+
+
+def _check_kinds(spec: TrialSpec) -> None:
+    """Refuse fields that hold something else than text, numbers, lists and a table, each where it belongs."""
+    for f in fields(spec):
+        value, where = getattr(spec, f.name), f"the trial's {f.name}"
+        if f.type in (str, int, float, int | None):
+            of_type(value, f.type, where)
+            if f.type is not float and not isinstance(value, str) and value is not None and value < 0:
+                raise OptionError(f"{where} must be a whole number from 0 up, but got {value!r}.")
+        elif f.name == "options" and not isinstance(value, Mapping):
+            raise OptionError(f"{where} must be a table of hyperparameters by name, but got {value!r}.")
+        elif f.name != "options":
+            kind = tuple[float, ...] if f.name == "strengths" else tuple[str, ...]
+            of_type(tuple(value) if isinstance(value, list) else value, kind, where)
 
 
 def _check_choices(kind: str, given: Sequence[str], known: Sequence[str]) -> None:

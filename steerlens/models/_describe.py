@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from steerlens.errors import ModelError, OptionError, UnknownNameError
+from steerlens.models._host_errors import as_model_error
 from steerlens.models._memory import ITEM_BYTES, free_bytes, gigabytes, needed_bytes
 from steerlens.models._names import PLANTED_NAMES, TINY_NAMES, hub_name, looks_like_path, suggestions
 from steerlens.models._published import PUBLISHED
@@ -78,14 +79,18 @@ def describe(source: str | Path) -> ModelDescription:
 
     Raises:
         UnknownNameError: The name is none of ours, no path, and not like a hub name.
-        ModelError: Its configuration cannot be read.
+        ModelError: Its configuration cannot be read, or makes no causal language model.
     """
     from steerlens.models._wrap import quiet
 
     name = str(source)
     config = _configuration(name)
-    with quiet():
-        model = _weightless(config, name)
+    advice = "Does its config.json describe a causal language model that transformers knows?"
+    with quiet(), as_model_error(f"the shape of {name!r}", advice):
+        return _described(name, config, _weightless(config))
+
+
+def _described(name: str, config: "PretrainedConfig", model: Any) -> ModelDescription:
     text = config.get_text_config()
     n_heads = int(text.num_attention_heads)
     return ModelDescription(
@@ -127,7 +132,7 @@ def _configuration(name: str) -> "PretrainedConfig":
 def _read_configuration(name: str, path: Path | None) -> "PretrainedConfig":
     from transformers import AutoConfig
 
-    from steerlens.models._read import OFFLINE_WAYS, as_model_error, hub_reachable
+    from steerlens.models._read import OFFLINE_WAYS, hub_reachable
     from steerlens.models._wrap import quiet
 
     where: dict[str, Any] = {"local_files_only": path is not None or not hub_reachable()}
@@ -140,18 +145,15 @@ def _read_configuration(name: str, path: Path | None) -> "PretrainedConfig":
     return made
 
 
-def _weightless(config: "PretrainedConfig", name: str) -> Any:
+def _weightless(config: "PretrainedConfig") -> Any:
     """The model on the meta device, where parameters have shapes and no memory."""
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
     build: Any = AutoModelForCausalLM.from_config
-    try:
-        with torch.device("meta"), no_init_weights():
-            model = build(config)
-    except ValueError as error:
-        raise ModelError(f"{name!r} is not a causal language model that transformers knows: {error}") from error
+    with torch.device("meta"), no_init_weights():
+        model = build(config)
     model.tie_weights()
     return model
 

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import socket
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ import torch
 
 from steerlens.errors import ModelError
 from steerlens.models._host import PreTrainedModel, PreTrainedTokenizerBase
+from steerlens.models._host_errors import as_model_error
+from steerlens.models._identity import folder_identity
+from steerlens.models._loaded_keys import check_keys
 from steerlens.models._wrap import quiet
 from steerlens.progress import progress
 
@@ -47,8 +49,17 @@ def read_hub(
     return Weights(model, words, f"hub:{name}@{commit}")
 
 
-def read_folder(folder: Path, *, dtype: torch.dtype, tokenizer: PreTrainedTokenizerBase | None) -> Weights:
-    """Read a folder of `config.json`, safetensors and tokenizer files."""
+def read_folder(
+    folder: Path, *, dtype: torch.dtype, tokenizer: PreTrainedTokenizerBase | None, revision: str | None = None
+) -> Weights:
+    """Read a folder of `config.json`, safetensors and tokenizer files.
+
+    Args:
+        folder: Where they are.
+        dtype: Of the weights.
+        tokenizer: Used instead of the folder's own.
+        revision: Its identity where that is known; else its files are hashed.
+    """
     if not (folder / "config.json").is_file():
         ggufs = sorted(folder.glob("*.gguf"))
         advice = f"Give the file itself: {str(ggufs[0])!r}." if ggufs else "Is it the right folder?"
@@ -62,7 +73,7 @@ def read_folder(folder: Path, *, dtype: torch.dtype, tokenizer: PreTrainedTokeni
     with quiet(), as_model_error(f"the folder {str(folder)!r}", "Are its files complete?"):
         model = _read_model(str(folder), dtype=dtype, **local)
         words = tokenizer or _read_tokenizer(str(folder), **local)
-    return Weights(model, words, f"folder:{folder_identity(folder)}")
+    return Weights(model, words, revision or f"folder:{folder_identity(folder)}")
 
 
 def read_gguf(path: Path, *, dtype: torch.dtype, tokenizer: PreTrainedTokenizerBase | None) -> Weights:
@@ -154,17 +165,20 @@ def cached_commit(name: str, revision: str) -> str | None:
 def _read_model(source: str, *, dtype: torch.dtype, **where: Any) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
-    safe = {} if "gguf_file" in where else {"use_safetensors": True}
+    options = {"dtype": dtype, "attn_implementation": "sdpa", **_SAFE, **where}
+    options |= {} if "gguf_file" in where else {"use_safetensors": True}
+    # Mismatches are let through here, and told with the other faults: the host's own error names none.
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    read: Any = AutoModelForCausalLM.from_pretrained  # its annotation knows nothing of output_loading_info
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation="sdpa", **safe, **_SAFE, **where
-        )
+        model, report = read(source, **options)
     except ValueError as error:
         if "scaled_dot_product_attention" not in str(error):
             raise
-        return AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation="eager", **safe, **_SAFE, **where
-        )
+        model, report = read(source, **{**options, "attn_implementation": "eager"})
+    made: PreTrainedModel = model
+    check_keys(made, report, repr(where.get("gguf_file", source)))
+    return made
 
 
 def _read_tokenizer(source: str, **where: Any) -> PreTrainedTokenizerBase:
@@ -174,30 +188,7 @@ def _read_tokenizer(source: str, **where: Any) -> PreTrainedTokenizerBase:
     return made
 
 
-@contextmanager
-def as_model_error(what: str, advice: str) -> Iterator[None]:
-    """Turn the host's many exceptions into one that says what was tried and what works."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (
-        OSError, ValueError, LookupError, RuntimeError, ImportError, struct.error, SafetensorError,
-    ) as error:  # fmt: skip
-        reason = " ".join(str(error).split())[:400]
-        raise ModelError(f"Could not load {what}: {reason} {advice}") from error
-
-
 def _hub_advice(where: dict[str, Any]) -> str:
     offline = "Only the local cache was tried, for the hub cannot be reached. " if where["local_files_only"] else ""
     gated = "A gated model needs `hf auth login` and its owner's consent. "
     return f"{offline}{gated}{OFFLINE_WAYS}"
-
-
-def folder_identity(folder: Path) -> str:
-    """Hash of the names, sizes and times of the files and of the configuration."""
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
-        facts = path.stat()
-        digest.update(f"{path.name}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:24]

@@ -12,6 +12,7 @@ import torch
 from steerlens.errors import ModelError, OptionError, UnknownNameError
 from steerlens.models import _demo, _planted, _tiny
 from steerlens.models._host import PreTrainedModel, PreTrainedTokenizerBase
+from steerlens.models._identity import folder_identity
 from steerlens.models._lens_model import LensModel
 from steerlens.models._names import (
     DEMO_NAME,
@@ -25,7 +26,6 @@ from steerlens.models._names import (
 from steerlens.models._read import (
     Weights,
     cached_commit,
-    folder_identity,
     hub_reachable,
     read_folder,
     read_gguf,
@@ -165,8 +165,9 @@ def _load_live(model: Any, request: _Request) -> LensModel:
 
 def _load_own(name: str, request: _Request) -> LensModel:
     if name == DEMO_NAME:
-        read = read_folder(_demo.demo_folder(), dtype=request.precision, tokenizer=request.tokenizer)
-        return request.wrap(Weights(read.model, read.tokenizer, _demo.REVISION), name=name)
+        folder = _demo.demo_folder()
+        read = read_folder(folder, dtype=request.precision, tokenizer=request.tokenizer, revision=_demo.REVISION)
+        return request.wrap(read, name=name)
     if name in PLANTED_NAMES:
         model, identity = _planted.planted_weights(name)
         return request.wrap(Weights(model, request.tokenizer or _planted.planted_tokenizer(), identity), name=name)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steerlens.errors import ModelError, OptionError
 from steerlens.models._host import PreTrainedModel, PreTrainedTokenizerBase
+from steerlens.models._host_errors import host_reason
 from steerlens.models._lens_model import LensModel
 
 DTYPES = {
@@ -86,9 +87,12 @@ def wrap(
             _lay_out_for_cpu(ready)
         try:
             bridge = build_bridge_from_module(ready, type(ready).__name__, hf_config=ready.config, model_name=name)
-        except (ValueError, NotImplementedError) as error:
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # the adapters check little, so a strange model fails anywhere in them
             raise ModelError(
-                f"TransformerLens cannot adapt {type(ready).__name__}, the architecture of {name!r}: {error}"
+                f"TransformerLens cannot adapt {type(ready).__name__}, the architecture of {name!r}: "
+                f"{host_reason(error)}"
             ) from error
         bridge.requires_grad_(False)
         if dtype == torch.float64:

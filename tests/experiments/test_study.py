@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from steerlens.activations import SpanTokens
 from steerlens.concepts import load_concept
 from steerlens.errors import ArtefactError, EstimateError, OptionError, UnknownNameError
 from steerlens.evaluation import neutral_texts
@@ -106,7 +107,9 @@ def test_unknown_names_are_refused_with_the_nearest(path: Path, old: str, new: s
         ("strengths = [-1, 0, 1.0]", "strengths = [0, 1, inf]", "finite"),
         ("seeds = [0, 1]", "seeds = []", "at least one of seeds"),
         ("n_random = 3", "n_random = true", "n_random must be int"),
-        ("rank = 2", 'rank = "two"', "LowRankAffine"),
+        ("rank = 2", 'rank = "two"', "LowRankAffine.rank must be a whole number, but got 'two'"),
+        ("rank = 2", "rank = 2.5", "LowRankAffine.rank must be a whole number, but got 2.5"),
+        ("rank = 2", "rank = true", "LowRankAffine.rank must be a whole number, but got True"),
         ('"MeanShift"', "3", "a method is a name, or a table"),
         ('models = ["tiny-llama"', 'models = [{dtype = "float32"}', "a model is a name"),
         ('["sentiment"]', '["sentiment", "sentiment"]', "different names"),
@@ -185,11 +188,18 @@ def test_selectors_survive_being_text(text: str):
     assert repr(selector(text)) == text
 
 
+def test_numbers_of_a_selector_go_by_their_names():
+    assert selector("SpanTokens(stop=4, start=1)") == selector("SpanTokens(1, stop=4)") == SpanTokens(1, 4)
+    with pytest.raises(OptionError, match="0 <= start < stop, but got 4 and 1"):
+        selector("SpanTokens(start=4, stop=1)")
+
+
 def test_selectors_that_make_no_sense_are_refused():
     assert repr(selector("FromIndex(2)")) == "FromIndex(start=2)"
     with pytest.raises(UnknownNameError, match="LastToken"):
         selector("LastTokn()")
-    for text in ("FromIndex()", "FromIndex(a)", "LastToken(3)"):
+    nonsense = "FromIndex() FromIndex(a) LastToken(3) FromIndex(foo=3) FromIndex(start=1,start=2) SpanTokens(stop=4,1)"
+    for text in (*nonsense.split(), "SpanTokens(1, start=2)", "SpanTokens(1, 2, stop=3)", "SpanTokens(stop=4)"):
         with pytest.raises(OptionError, match="tokens must be such as"):
             selector(text)
 

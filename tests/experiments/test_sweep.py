@@ -1,5 +1,6 @@
 """Running a study: one load a model, one unsteered pass a prompt, nothing lost and nothing twice."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import steerlens.experiments._measure as measure_module
 import steerlens.experiments._sweep as sweep_module
 import steerlens.interventions._replay as replay_module
 from steerlens.activations import Site, extract
@@ -32,7 +34,8 @@ from steerlens.experiments import (
 from steerlens.experiments._plan import unit_cost
 from steerlens.interventions import Intervention
 from steerlens.maps import DirectionalAblation, MeanShift
-from steerlens.models import LensModel, load_model, model_revision
+from steerlens.models import LensModel, load_model, model_revision, tiny_config
+from steerlens.models._tiny import seeded_model
 
 STUDY = Study(
     name="small",
@@ -46,6 +49,13 @@ STUDY = Study(
     max_texts=5,
 )
 N_TRIALS = 2 * 2 * 3
+
+
+def raises(error: BaseException) -> Callable[..., Any]:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return broken
 
 
 class Loads:
@@ -182,15 +192,71 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_run_goes_on(
 def test_a_unit_that_does_not_fit_the_device_is_a_failure_and_stops_nothing(
     error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    def broken(*_: Any) -> Any:
-        raise error
-
-    monkeypatch.setattr(sweep_module, "run_unit", broken)
+    monkeypatch.setattr(sweep_module, "run_unit", raises(error))
     plan = plan_study(STUDY, ResultStore(tmp_path / "store"))
     unit = plan.units(plan.models[0].pending)[0]
     [failure] = sweep_module.tried(load_model("tiny-llama"), unit)
     assert isinstance(failure, TrialFailure)
-    assert (failure.reason, failure.n_trials) == ("no room", len(unit.specs))
+    assert (failure.reason, failure.n_trials) == (f"{type(error).__name__}: no room", len(unit.specs))
+
+
+def test_a_fault_that_nobody_foresaw_ends_its_unit_and_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    plan = plan_study(STUDY, ResultStore(tmp_path / "store"))
+    unit = plan.units(plan.models[0].pending)[0]
+    monkeypatch.setattr(sweep_module, "run_unit", raises(TypeError("not a number")))
+    [failure] = sweep_module.tried(load_model("tiny-llama"), unit)
+    assert isinstance(failure, TrialFailure)
+    assert (failure.reason, failure.n_trials) == ("TypeError: not a number", len(unit.specs))
+    for stop in (KeyboardInterrupt(), SystemExit(1)):
+        monkeypatch.setattr(sweep_module, "run_unit", raises(stop))
+        with pytest.raises(type(stop)):
+            sweep_module.tried(load_model("tiny-llama"), unit)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["fit", "metric"])
+def test_a_fault_that_nobody_foresaw_ends_its_trial_and_no_other(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    study = replace(STUDY, concepts=STUDY.concepts[:1], layers=(1,), n_random=1)
+    if where == "fit":
+        monkeypatch.setattr(DirectionalAblation, "fit", raises(TypeError("not a number")))
+        broken, stored = "DirectionalAblation at", {"MeanShift", "RandomShift"}
+    else:
+        monkeypatch.setitem(measure_module._FINDERS, "steerability", raises(TypeError("not a number")))
+        broken, stored = "", {"RandomShift"}  # controls have no such metric
+    store = ResultStore(tmp_path / "store")
+    summary = run(study, store)
+    assert {r.spec.method for r in store} == stored
+    assert len(summary.failures) == 3 - len(stored)
+    for failure in summary.failures:
+        assert failure.what.startswith(broken)
+        assert failure.reason == "TypeError: not a number"
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_described_or_loaded_costs_its_own_trials_and_no_others(tmp_path: Path):
+    bad = tmp_path / "bad"
+    seeded_model(tiny_config("llama"), seed=0).float().save_pretrained(bad)
+    config = json.loads((bad / "config.json").read_text())
+    (bad / "config.json").write_text(json.dumps({**config, "num_attention_heads": 0}))
+    study = replace(
+        STUDY, models=(StudyModel(str(bad)), StudyModel("tiny-llama")), concepts=STUDY.concepts[:1], layers=(1,)
+    )
+    store = ResultStore(tmp_path / "store")
+    plan = plan_study(study, store)
+    assert "Could not load the" in plan.models[0].problem
+    summary = Sweep(plan, store).run()
+    assert summary.stored == 3
+    assert [(f.what, f.n_trials) for f in summary.failures] == [(str(bad), 3)]
+
+
+def test_whatever_loading_raises_ends_that_model_alone(tmp_path: Path):
+    store = ResultStore(tmp_path / "store")
+    sweep = Sweep(plan_study(STUDY, store), store, load=raises(ZeroDivisionError("by zero")))
+    assert sweep.calibrate() is None
+    [failure] = sweep.run().failures
+    assert (failure.what, failure.reason, failure.n_trials) == ("tiny-llama", "ZeroDivisionError: by zero", N_TRIALS)
 
 
 @pytest.mark.slow

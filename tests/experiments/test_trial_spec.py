@@ -1,6 +1,7 @@
 """Equal specs have equal fingerprints, and unequal ones have not."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from steerlens.errors import ArtefactError, OptionError, UnknownNameError
 from steerlens.experiments import TrialMetric, TrialRecord, TrialSpec, code_version
 from steerlens.experiments._canonical import canonical, canonical_json
 from steerlens.experiments._methods import build_method, method_options
+from steerlens.experiments._option_types import of_type, option_types
 from steerlens.interventions import OUTPUT_METHODS
 from steerlens.maps import METHODS
 from steerlens.numerics import Estimate
@@ -89,6 +91,90 @@ def test_unknown_names_are_refused_with_their_neighbours():
         spec(metrics=("efect",))
     with pytest.raises(UnknownNameError, match=r"value of NormRelativeShift\.direction"):
         spec(method="NormRelativeShift", options={"direction": "MeanDiference"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": float("nan")}, "the trial's seed must be a whole number, but got nan"),
+        ({"seed": float("inf")}, "the trial's seed must be a whole number, but got inf"),
+        ({"seed": -1}, "the trial's seed must be a whole number from 0 up, but got -1"),
+        ({"draw": True}, "the trial's draw must be a whole number, but got True"),
+        ({"max_pairs": None}, "the trial's max_pairs must be a whole number, but got None"),
+        ({"max_pairs": 2.5}, "the trial's max_pairs must be a whole number, but got 2.5"),
+        ({"head": -1}, "the trial's head must be a whole number from 0 up"),
+        ({"head": "a"}, "the trial's head must be a whole number or left out, but got 'a'"),
+        ({"budget": "x"}, "the trial's budget must be a number, but got 'x'"),
+        ({"budget": True}, "the trial's budget must be a number, but got True"),
+        ({"budget": 10**400}, "the trial's budget must be a number"),
+        ({"model": 3}, "the trial's model must be text, but got 3"),
+        ({"method": 3}, "the trial's method must be text, but got 3"),
+        ({"tokens": None}, "the trial's tokens must be text, but got None"),
+        ({"strengths": 1.0}, "the trial's strengths must be a list"),
+        ({"strengths": (0, "1")}, "the trial's strengths must be a number, but got '1'"),
+        ({"strengths": (0, True)}, "the trial's strengths must be a number, but got True"),
+        ({"metrics": "effect"}, "the trial's metrics must be a list"),
+        ({"metrics": [3]}, "the trial's metrics must be text, but got 3"),
+        ({"options": None}, "the trial's options must be a table"),
+        ({"dtype": "floatXX"}, "'floatXX' is not a known dtype of a trial. Closest: 'float"),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_refused(change: dict[str, Any], message: str):
+    """Set afterwards, for pytest enforces annotations when a spec is made; elsewhere our own checks stand alone."""
+    one = spec()
+    for name, value in change.items():
+        object.__setattr__(one, name, value)
+    with pytest.raises((OptionError, UnknownNameError)) as caught:
+        one._complete()
+    assert message in str(caught.value)
+
+
+def test_stricter_checks_change_no_fingerprint():
+    """Of a spec made before they were: a store must find it again."""
+    assert spec().fingerprint == "9ea0f8a4f40cc1fd12ec8eb0b728e14f382d19e224a37982dd8c6cf26fb8053b"
+    other = {"tokens": "SpanTokens(1, 4)", "method": "ClassifierGradient", "options": {"hidden": [8, 8], "trust": 1}}
+    assert spec(**other).fingerprint == "2d8f92390502ecb297a1d73452f772e3a343db34a82cf39f123d918e376e2a6d"
+
+
+WRONG_OPTIONS = [
+    ("GaussianTransport", {"rank": 2.5}, "GaussianTransport.rank must be a whole number or left out, but got 2.5"),
+    ("GaussianTransport", {"rank": True}, "GaussianTransport.rank must be a whole number or left out, but got True"),
+    ("GaussianTransport", {"shrinkage": "oaz"}, "must be a number or 'oas' or 'bodnar', but got 'oaz'"),
+    ("ClassifierGradient", {"hidden": [8.5]}, "ClassifierGradient.hidden must be a whole number, but got 8.5"),
+    ("ClassifierGradient", {"hidden": 8}, "ClassifierGradient.hidden must be a list"),
+    ("NormRelativeShift", {"direction": "MeanShift"}, "direction must be a DirectionEstimator, but got MeanShift()"),
+    ("LowRankAffine", {"training": {"steps": "many"}}, "LowRankAffine.training.steps must be a whole number"),
+    ("LowRankAffine", {"scaling": "evn"}, "LowRankAffine.scaling must be 'whitened' or 'even'"),
+    ("LowRankAffine", {"transport_cost": True}, "LowRankAffine.transport_cost must be a number, but got True"),
+    ("LowRankAffine", {"transport_cost": 10**400}, "LowRankAffine.transport_cost must be a number"),
+    ("ConceptorSteering", {"centred": 1}, "ConceptorSteering.centred must be true or false, but got 1"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "message"), WRONG_OPTIONS)
+def test_a_hyperparameter_of_the_wrong_kind_is_refused(name: str, options: dict[str, Any], message: str):
+    with pytest.raises(OptionError) as caught:
+        build_method(name, options)
+    assert message in str(caught.value)
+
+
+def test_whole_numbers_are_floats_too_and_floats_that_are_whole_are_whole_numbers():
+    for name, key, value, stored in (
+        ("GaussianTransport", "shrinkage", 1, float),
+        ("GaussianTransport", "rank", 2.0, int),
+        ("LowRankAffine", "transport_cost", 0, float),
+    ):
+        assert type(getattr(build_method(name, {key: value}), key)) is stored
+    assert build_method("ClassifierGradient", {"hidden": [8.0, 8]}).hidden == (8, 8)  # type: ignore[union-attr]
+
+
+def test_a_plugin_whose_annotations_cannot_be_looked_up_is_asked_nothing():
+    @dataclass(frozen=True)
+    class Foreign:
+        rank: "NotThere" = 2  # type: ignore[name-defined]
+
+    assert option_types(Foreign) == {}
+    assert of_type(2.5, option_types(Foreign).get("rank", Any), "Foreign.rank") == 2.5
 
 
 Data = st.recursive(
