@@ -12,7 +12,7 @@ from torch import Tensor
 from steerlens.activations import ContrastiveActivations, Reader, Site, extract
 from steerlens.concepts import ConceptDataset, Split
 from steerlens.errors import EstimateError, OptionError
-from steerlens.evaluation._geometry_reading import LayerReading, read_layer
+from steerlens.evaluation._geometry_reading import LEVEL, LayerReading, read_layer
 from steerlens.evaluation._mean_step import means_agree
 from steerlens.evaluation._rings import Ring, ring_of
 from steerlens.models import LensModel
@@ -90,6 +90,11 @@ class Geometry:
     def readings(self) -> tuple[LayerReading, ...]:
         """The plain-language summary of each site."""
         return tuple(layer.reading for layer in self.layers)
+
+    @property
+    def few_groups(self) -> bool:
+        """Whether the groups left to the test are too few for any probe to be seen at the level of a reading."""
+        return any(layer.table.least_p > LEVEL for layer in self.layers)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per quantity and site (columns `GEOMETRY_COLUMNS`)."""

@@ -80,6 +80,11 @@ def geometry_lead(geometry: Geometry) -> str:
     """The answer in one paragraph."""
     readings = geometry.readings
     seen = [r for r in readings if r.rung != "none"]
+    if geometry.few_groups and not seen:
+        return (
+            "Too few groups are left to the test for any probe to be told from permuted labels, so that nothing is "
+            "said. Use pairs of 28 groups or more."
+        )
     if not seen:
         return f"At none of {counted(len(readings), 'layer')} does a probe tell the classes apart."
     rungs = Counter(r.rung for r in seen)

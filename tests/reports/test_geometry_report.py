@@ -14,6 +14,7 @@ from steerlens.evaluation import Geometry, geometry, transfer
 from steerlens.models import load_model
 from steerlens.probes import LogisticProbe, MLPProbe, QuadraticProbe
 from steerlens.reports import draw_geometry, draw_transfer, prepare_geometry_profiles, write_geometry
+from steerlens.reports._geometry_page import geometry_lead
 
 FEW = (LogisticProbe(), QuadraticProbe(), MLPProbe(16))
 
@@ -33,6 +34,17 @@ def test_the_profiles_are_those_of_the_frame(days: Geometry):
         wanted = list(frame[frame["quantity"] == quantity]["value"])
         assert any(list(line.points["value"]) == wanted for line in profile.lines), quantity
     assert pairs.unit == "share"
+
+
+def test_the_page_says_that_groups_are_too_few_and_not_that_nothing_is_there():
+    pairs = load_concept("sentiment")
+    kept = pairs.groups[:24]
+    few = replace(pairs, pairs=tuple(p for p in pairs if p.group in kept))
+    found = geometry(load_model("tiny-llama"), few, [Site.resid_post(1)], probes=FEW, seeds=(0,))
+    assert found.few_groups
+    assert geometry_lead(found).startswith("Too few groups are left")
+    assert "too few to show anything" in found.readings[0].text
+    assert found.readings[0].rung == "none"
 
 
 def test_the_figure_has_four_profiles_and_a_ring_for_each_layer(days: Geometry):
