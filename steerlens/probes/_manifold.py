@@ -11,12 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlens.errors import EstimateError, FitError
-from steerlens.numerics import Estimate, bootstrap, energy_distance, moments, oas_intensity, principal_subspace, shrink
+from steerlens.numerics import Estimate, bootstrap, moments, oas_intensity, principal_subspace, shrink
+from steerlens.numerics._codes import codes_of
 
 Array = npt.NDArray[np.float64]
 
 NEIGHBOUR = 5
 """Which nearest neighbour the neighbour ratio looks at."""
+
+N_EXCHANGES = 200
+"""Exchanges of moved and target rows behind the floor."""
 
 
 @final
@@ -27,8 +31,10 @@ class ManifoldReport:
     Args:
         energy: Squared energy distance of moved rows to held-out target rows, in units of the activations.
         energy_before: The same of unmoved rows: what there was to gain.
-        energy_floor: 95th percentile of the energy distance between random halves of the held-out target: below it,
-            moved rows cannot be told from target rows with this many of them.
+        energy_floor: 95th percentile of ``energy`` where moved and target rows are exchanged by whole groups: what one
+            law stays below in 95 of 100 samples of these sizes and groups. Not above it, moved rows cannot be told
+            from target rows with this many of them. Five groups that are shared allow 16 exchanges, too few to be
+            above.
         neighbour_ratio: Median distance to the fifth nearest reference row, over that of held-out target rows. 1 is
             as near to real target rows as real ones are; below 1 is nearer than real rows are, as for a map that
             carries all rows to one point.
@@ -81,7 +87,7 @@ def manifold_report(
         reference: Other target rows, such as those that T was fitted on: they stand for the manifold.
         groups: The cluster of each moved row.
         target_groups: The cluster of each target row.
-        seed: Of the bootstrap and the random halves.
+        seed: Of the bootstrap and the exchanges.
         n_resamples: Bootstrap resamples.
 
     Raises:
@@ -104,14 +110,15 @@ def manifold_report(
     def over_rows(statistic: Callable[[Array], Array]) -> Estimate:
         return bootstrap(statistic, [groups], seed=seed, n_resamples=n_resamples)
 
+    distances = _distances(moved, target)
     near, near_real = (_neighbour_distance(x, reference) for x in (moved, target))
     far, far_real = _squared_mahalanobis([moved, target], reference)
     ratio = (moved.norm(dim=1) / source.norm(dim=1)).numpy()
     cosine = torch.nn.functional.cosine_similarity(moved, source, dim=1).numpy()
     return ManifoldReport(
-        energy=over_both(_weighted_energy(moved, target)),
-        energy_before=over_both(_weighted_energy(source, target)),
-        energy_floor=_floor(target, seed),
+        energy=over_both(_weighted_energy(distances, len(moved))),
+        energy_before=over_both(_weighted_energy(_distances(source, target), len(source))),
+        energy_floor=_floor(distances, _exchanges(groups, target_groups, seed)),
         neighbour_ratio=over_both(lambda w, v: _median(near, w) / _median(near_real, v)),
         mahalanobis_ratio=over_both(lambda w, v: np.sqrt(_mean(far, w) / _mean(far_real, v))),
         norm_ratio=over_rows(lambda w: _median(ratio, w)),
@@ -125,28 +132,58 @@ def _finite(x: Tensor) -> Tensor:
     return x.detach().double().cpu()
 
 
-def _weighted_energy(x: Tensor, y: Tensor) -> Callable[[Array, Array], Array]:
-    """The unbiased energy distance as a function of row weights; a row is never compared with its own copies."""
-    between, within_x, within_y = (torch.cdist(a, b).numpy() for a, b in ((x, y), (x, x), (y, y)))
+def _distances(x: Tensor, y: Tensor) -> Array:
+    """Between all rows of both, those of ``x`` first."""
+    pooled = torch.cat([x, y])
+    found: Array = torch.cdist(pooled, pooled).numpy()
+    return found
 
-    def within(D: Array, w: Array) -> Array:
-        total: Array = ((w @ D) * w).sum(axis=-1) / (w.sum(axis=-1) ** 2 - (w**2).sum(axis=-1))
+
+def _weighted_energy(distances: Array, n: int) -> Callable[[Array, Array], Array]:
+    """The unbiased energy distance of the first ``n`` rows to the others, as a function of row weights.
+
+    A row is never compared with its own copies.
+    """
+    between, within_x, within_y = distances[:n, n:], distances[:n, :n], distances[n:, n:]
+    return lambda w, v: _energy(between, within_x, within_y, w, v)
+
+
+def _energy(between: Array, within_x: Array, within_y: Array, w: Array, v: Array) -> Array:
+    """2 E‖x − y‖ − E‖x − x'‖ − E‖y − y'‖ from distances, for every pair of rows of weights."""
+
+    def within(D: Array, u: Array) -> Array:
+        total: Array = ((u @ D) * u).sum(axis=-1) / (u.sum(axis=-1) ** 2 - (u**2).sum(axis=-1))
         return total
 
-    def energy(w: Array, v: Array) -> Array:
-        cross = ((w @ between) * v).sum(axis=-1) / (w.sum(axis=-1) * v.sum(axis=-1))
-        distance: Array = 2 * cross - within(within_x, w) - within(within_y, v)
-        return distance
-
-    return energy
+    cross = ((w @ between) * v).sum(axis=-1) / (w.sum(axis=-1) * v.sum(axis=-1))
+    distance: Array = 2 * cross - within(within_x, w) - within(within_y, v)
+    return distance
 
 
-def _floor(target: Tensor, seed: int, n_splits: int = 200) -> float:
-    generator = torch.Generator().manual_seed(seed)
-    half = len(target) // 2
-    orders = [torch.randperm(len(target), generator=generator) for _ in range(n_splits)]
-    found = [energy_distance(target[o[:half]], target[o[half:]]) for o in orders]
-    return float(torch.stack(found).quantile(0.95))
+def _floor(distances: Array, moved_side: Array) -> float:
+    """0.95 quantile of the energy distance over exchanges. Rounding must not make a tie a difference."""
+    found = _energy(distances, distances, distances, moved_side, 1 - moved_side)
+    return float(np.quantile(found, 0.95) + 1e-12 * distances.max())
+
+
+def _exchanges(groups: Sequence[Hashable], target_groups: Sequence[Hashable], seed: int) -> Array:
+    """Which rows stand for the moved ones, shape (exchange, n + m), drawn as if both were of one law.
+
+    * A group with rows of both exchanges its moved rows for its target rows, or does not.
+    * Groups with rows of one only are dealt to the two sides as wholes, to each as many groups as it had.
+
+    The first is no exchange: the rows as they are belong to what one law may give, which keeps the test exact.
+    """
+    codes = codes_of([*groups, *target_groups])
+    is_moved = np.arange(len(codes)) < len(groups)
+    count, sizes = np.bincount(codes, is_moved), np.bincount(codes)
+    rng = np.random.default_rng(seed)
+    turned = rng.integers(0, 2, size=(N_EXCHANGES, len(sizes))) == 1
+    alone = (count == 0) | (count == sizes)
+    sides = count[alone] > 0
+    turned[:, alone] = rng.permuted(np.tile(sides, (N_EXCHANGES, 1)), axis=1) != sides
+    exchanged = is_moved ^ turned[:, codes]
+    return np.concatenate([is_moved[None], exchanged]).astype(np.float64)
 
 
 def _neighbour_distance(x: Tensor, reference: Tensor) -> Array:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from steerlens.errors import OptionError
 from steerlens.probes._batched import NetworkTask, train_networks
+from steerlens.probes._discriminant import ROUNDNESS, discriminant_score, two_axes_score
 from steerlens.probes._linear_probes import logistic_candidates
 from steerlens.probes._probe import Candidate, FittedProbe, FunctionClass, Probe, Scorer
 from steerlens.probes._span import FitData, Problem
@@ -19,16 +20,26 @@ Array = npt.NDArray[np.float64]
 @final
 @dataclass(frozen=True)
 class QuadraticProbe(Probe):
-    """Logistic regression on all coordinates and on the squares and products of the leading principal ones.
+    """Functions of second order with as many parameters as the select rows prefer, from none to all products.
 
-    How many leading coordinates (0, which is `LogisticProbe`, or up to each of ``ranks``) and C are chosen by the
-    select rows, so that the class contains the linear one. Squares and products are standardised on the fit rows.
+    * The coordinates alone, which is `LogisticProbe`, so that the class contains the linear one.
+    * Coordinates and squared length |z|²: one parameter more, all that two spreads about one mean ask for.
+    * The quadratic discriminant of two shrunk Gaussians in the leading coordinates: see `discriminant_score`.
+    * The discriminant of two Gaussians that differ in spread along two axes only: see `two_axes_score`.
+    * Coordinates and all squares and products of the leading ones: any function of second order of these, but with
+      136 products of 16 coordinates it needs rows by the hundred.
+
+    Logistic regression, but for the discriminants. Lengths, squares and products are standardised on the fit rows. The
+    select rows choose among all these, the number of leading coordinates and C.
 
     Args:
         ranks: Numbers of leading coordinates, at most 64.
 
     Raises:
         OptionError: If a rank is below 1 or above 64.
+
+    References:
+        friedman1989 (the discriminant); fukunaga1990 (the axes).
     """
 
     ranks: tuple[int, ...] = (4, 16, 64)
@@ -45,17 +56,58 @@ class QuadraticProbe(Probe):
         return "quadratic"
 
     def candidates(self, data: FitData, problems: Sequence[Problem]) -> list[list[Candidate]]:
-        """The linear ones, then one for each rank and C."""
+        """The linear ones, those with the length, discriminants, and products for each rank and C."""
+        ranks = sorted({min(r, data.span.rank) for r in self.ranks})
         found = logistic_candidates(data.fit, data.select, problems, "linear, ")
-        for rank in sorted({min(r, data.span.rank) for r in self.ranks}):
-            features = _products(data.fit, rank)
-            at = logistic_candidates(features(data.fit), features(data.select), problems, f"rank {rank}, ", features)
-            found = [a + b for a, b in zip(found, at, strict=True)]
+        found = _joined(found, _logistic(data, problems, _squared_length, "|z|², "))
+        found = _joined(found, _discriminants(data, problems, ranks))
+        for rank in ranks:
+            found = _joined(found, _logistic(data, problems, _products(data.fit, rank), f"rank {rank}, "))
         return found
 
 
+def _joined(found: list[list[Candidate]], more: list[list[Candidate]]) -> list[list[Candidate]]:
+    return [a + b for a, b in zip(found, more, strict=True)]
+
+
+def _logistic(
+    data: FitData, problems: Sequence[Problem], second: Callable[[Array], Array], label: str
+) -> list[list[Candidate]]:
+    """Logistic regression on coordinates and standardised features of second order, one candidate for each C."""
+    at_fit = second(data.fit)
+    mean, deviation = at_fit.mean(axis=0), at_fit.std(axis=0)
+    deviation = np.where(deviation > 0, deviation, 1.0)
+
+    def features(z: Array) -> Array:
+        return np.concatenate([z, (second(z) - mean) / deviation], axis=1)
+
+    return logistic_candidates(features(data.fit), features(data.select), problems, label, features)
+
+
+def _discriminants(data: FitData, problems: Sequence[Problem], ranks: Sequence[int]) -> list[list[Candidate]]:
+    """For each problem one candidate for each rank and shrinkage, round classes first, and one for each rank's axes."""
+    found: list[list[Candidate]] = []
+    for p in problems:
+        of: list[Candidate] = []
+        for rank in ranks:
+            for roundness in ROUNDNESS:
+                score = discriminant_score(data.fit, p.y, rank, roundness)
+                label = f"discriminant of rank {rank}, β = {roundness:g}"
+                of.append(Candidate(label, score, score(data.select)))
+            score = two_axes_score(data.fit, p.y, rank)
+            of.append(Candidate(f"two axes of rank {rank}", score, score(data.select)))
+        found.append(of)
+    return found
+
+
+def _squared_length(z: Array) -> Array:
+    """|z|², shape (n, 1)."""
+    found: Array = (z**2).sum(axis=1, keepdims=True)
+    return found
+
+
 def _products(fit: Array, rank: int) -> Callable[[Array], Array]:
-    """Coordinates → coordinates and standardised products of pairs of the first ``rank``."""
+    """Coordinates → products of pairs of the first ``rank``, squares among them."""
     rows, columns = np.triu_indices(rank)
     scale = np.maximum(fit[:, :rank].std(axis=0), np.finfo(np.float64).tiny)
 
@@ -64,10 +116,7 @@ def _products(fit: Array, rank: int) -> Callable[[Array], Array]:
         found: Array = u[:, rows] * u[:, columns]
         return found
 
-    at_fit = products(fit)
-    mean, deviation = at_fit.mean(axis=0), at_fit.std(axis=0)
-    deviation = np.where(deviation > 0, deviation, 1.0)
-    return lambda z: np.concatenate([z, (products(z) - mean) / deviation], axis=1)
+    return products
 
 
 @final

@@ -1,16 +1,21 @@
 """Each probe against what it should and should not find, and against scikit-learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from probes.labelled import rows, splits
+from scipy.linalg import eigh
+from scipy.stats import multivariate_normal
 from sklearn.covariance import ledoit_wolf_shrinkage
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier
 
 from steerlens.errors import ActivationError, FitError, OptionError
 from steerlens.probes._batched import NetworkTask, train_networks
+from steerlens.probes._discriminant import FLOOR, discriminant_score, two_axes_score
 from steerlens.probes._families import (
     PROBES,
     KernelProbe,
@@ -59,6 +64,114 @@ def test_the_quadratic_probe_sees_second_moments(name):
 @pytest.mark.parametrize("name", ["parity3", "ring6"])
 def test_the_quadratic_probe_sees_no_more_than_second_moments(name):
     assert 0.43 < accuracy(QuadraticProbe(), name) < 0.57
+
+
+def gaussians(spread: float, n: int, seed: int) -> LabelledRows:
+    """n rows of each of two round Gaussians about 0, the second ``spread`` times as wide."""
+    x = torch.randn(2 * n, 16, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    y = torch.arange(2).repeat_interleave(n)
+    return LabelledRows(x * torch.where(y == 1, spread, 1.0)[:, None], y, tuple((seed, i) for i in range(2 * n)))
+
+
+def exclusive_or(n: int, seed: int) -> LabelledRows:
+    """n rows of each class; the signs of the first two of 16 coordinates agree in one and differ in the other."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(2 * n, 16, generator=generator, dtype=torch.float64)
+    y = torch.arange(2).repeat_interleave(n)
+    sign = torch.randint(2, (2 * n,), generator=generator) * 6.0 - 3.0
+    x[:, 0] += sign
+    x[:, 1] += sign * torch.where(y == 1, 1.0, -1.0)
+    return LabelledRows(x, y, tuple((seed, i) for i in range(2 * n)))
+
+
+def test_sixty_pairs_are_enough_to_see_that_one_class_is_wider():
+    many = gaussians(1.5, 20000, 99)
+    oracle = QuadraticDiscriminantAnalysis().fit(many.features(), many.labels())
+    taken, ideal = [], []
+    for seed in range(3):
+        fit, select, test = (gaussians(1.5, n, 10 * seed + i) for i, n in enumerate((60, 30, 500)))
+        log_odds = QuadraticProbe().fit(fit, select, seed=0).log_odds(test.x)
+        taken.append(bits(log_odds, test.labels()).mean())
+        ideal.append(bits(oracle.decision_function(test.features()), test.labels()).mean())
+    # Products alone, 136 of them, take some 0.3 bits more than the true law does.
+    assert np.mean(taken) < np.mean(ideal) + 0.2
+
+
+@pytest.mark.parametrize("roundness", [1.0, 0.1])
+def test_the_discriminant_is_the_log_ratio_of_two_shrunk_gaussians(roundness):
+    fit, _, test = splits("gauss2", 40)
+    data = FitData.of(fit, fit)
+    y, u = fit.labels(), data.fit[:, :5] / data.fit[:, :5].std(axis=0)
+    own = [np.cov(u[y == k].T, bias=True) for k in (0, 1)]
+    laws = []
+    for k in (0, 1):
+        cov = 0.7 * own[k] + 0.3 * (own[0] + own[1]) / 2
+        cov = (1 - roundness) * cov + (roundness * np.trace(cov) / 5 + FLOOR) * np.eye(5)
+        laws.append(multivariate_normal(u[y == k].mean(axis=0), cov))
+    z = data.span.coordinates(test.features())
+    v = z[:, :5] / data.fit[:, :5].std(axis=0)
+    expected = laws[1].logpdf(v) - laws[0].logpdf(v)
+    np.testing.assert_allclose(discriminant_score(data.fit, y, 5, roundness)(z), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_sixty_pairs_are_enough_for_exclusive_or_in_two_of_sixteen_axes():
+    taken = []
+    for seed in range(3):
+        fit, select, test = (exclusive_or(n, 10 * seed + i) for i, n in enumerate((60, 30, 500)))
+        log_odds = QuadraticProbe().fit(fit, select, seed=0).log_odds(test.x)
+        taken.append(bits(log_odds, test.labels()).mean())
+    # Without the two axes 0.6.
+    assert np.mean(taken) < 0.35
+
+
+def test_the_two_axes_are_those_of_the_generalised_eigenproblem():
+    fit, _, test = splits("gauss2", 40)
+    data = FitData.of(fit, fit)
+    y, scale = fit.labels(), data.fit[:, :5].std(axis=0)
+    u = data.fit[:, :5] / scale
+    absent, present = (np.cov(u[y == k].T, bias=True) for k in (0, 1))
+    pooled = (absent + present) / 2
+    pooled = 0.9 * pooled + (0.1 * np.trace(pooled) / 5 + FLOOR) * np.eye(5)
+    values, axes = eigh(present - absent, pooled)
+    own = np.argsort(-np.abs(values))[:2]
+    laws = []
+    for k, cov in enumerate((absent, present)):
+        shared = (axes.T @ ((absent + present) / 2) @ axes).diagonal()
+        variances = shared.copy()
+        variances[own] = 0.9 * (axes.T @ cov @ axes).diagonal()[own] + 0.1 * shared[own]
+        back = np.linalg.inv(axes)
+        laws.append(multivariate_normal(u[y == k].mean(axis=0), back.T @ np.diag(variances + FLOOR) @ back))
+    z = data.span.coordinates(test.features())
+    expected = laws[1].logpdf(z[:, :5] / scale) - laws[0].logpdf(z[:, :5] / scale)
+    np.testing.assert_allclose(two_axes_score(data.fit, y, 5)(z), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_quadratic_probe_s_first_candidates_are_the_logistic_probe_s():
+    fit, select, _ = splits("linear", 40)
+    data, problems = FitData.of(fit, select), [Problem(fit.labels(), select.labels(), s) for s in (0, 1)]
+    problems[1] = replace(problems[1], y=1 - problems[1].y)
+    for linear, quadratic in zip(
+        LogisticProbe().candidates(data, problems), QuadraticProbe((2, 4)).candidates(data, problems), strict=True
+    ):
+        for a, b in zip(linear, quadratic, strict=False):
+            np.testing.assert_array_equal(a.select_scores, b.select_scores)
+            assert b.chosen == f"linear, {a.chosen}"
+        others = {c.chosen.split(", ")[0] for c in quadratic} - {"linear"}
+        ranked = {f"{of}rank {r}" for of in ("", "discriminant of ", "two axes of ") for r in (2, 4)}
+        assert others == {"|z|²"} | ranked
+        for c in quadratic:
+            np.testing.assert_allclose(c.score(data.select), c.select_scores, atol=1e-9)
+
+
+def test_classes_that_are_points_have_a_discriminant():
+    x = torch.tensor([[0.0, 0.0], [1.0, 2.0]], dtype=torch.float64).repeat_interleave(6, dim=0)
+    y = torch.arange(2).repeat_interleave(6)
+    data = FitData.of(*(LabelledRows(x, y, tuple((s, i) for i in range(12))) for s in (0, 1)))
+    labels, rank = y.numpy(), data.span.rank
+    for scorer in (discriminant_score(data.fit, labels, rank, 0.1), two_axes_score(data.fit, labels, rank)):
+        score = scorer(data.fit)
+        assert np.isfinite(score).all()
+        assert ((score > 0) == (labels == 1)).all()
 
 
 @pytest.mark.slow
