@@ -249,8 +249,8 @@ def _loaded_revision(ray: Any, model: StudyModel, slot: dict[str, int], held: in
                     raise ModelError(_no_node(held, largest, kind))
             return str(ray.get(asked))
         except ray.exceptions.RayError as error:
-            if isinstance(error, LOAD_ERRORS):
-                raise  # the model's own, on any node
+            if isinstance(error, SteerlensError):
+                raise  # the model's own, on any node; Ray gives a task's error the class of its cause, too
             said = _said(error)
         finally:
             ray.kill(worker)
