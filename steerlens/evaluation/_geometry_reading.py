@@ -127,7 +127,8 @@ def _ring_parts(ring: Ring | None) -> list[str]:
 def _rung(seen: bool, moves: bool, gap: NonlinearityGap) -> tuple[Rung, Literal["shown", "not excluded"]]:
     if not seen:
         return ("pairs", "shown") if moves else ("none", "not excluded")
-    if gap.high.low > WORTH:
+    # A quadratic probe that overfits leaves the others much to save, and no more than a linear one did.
+    if min(gap.high.low, gap.total.low) > WORTH:
         return "nonlinear", "shown"
     if gap.quadratic.low > WORTH:
         return "affine", "shown" if _nothing_more(gap.high) else "not excluded"

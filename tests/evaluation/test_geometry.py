@@ -11,12 +11,14 @@ from steerlens.activations import Site, planted_concept
 from steerlens.concepts import ConceptDataset, load_concept
 from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation import GEOMETRY_COLUMNS, Geometry, LayerReading, geometry
-from steerlens.evaluation._geometry_reading import read_layer
+from steerlens.evaluation._geometry_reading import _rung, read_layer
 from steerlens.models import LensModel, load_model
+from steerlens.numerics import Estimate
 from steerlens.probes import (
     LabelledRows,
     LogisticProbe,
     MLPProbe,
+    NonlinearityGap,
     QuadraticProbe,
     displacement_report,
     erase_then_probe,
@@ -122,6 +124,22 @@ def test_too_few_groups_are_said_to_be_too_few_and_not_that_nothing_is_there(n_g
     assert (found.rung == "none") == (not enough)
     assert found.rung != "pairs"
     assert "no probe tells" not in found.text
+
+
+@pytest.mark.parametrize(
+    ("total", "high", "rung", "sure"),
+    [(0.2, 0.2, "nonlinear", "shown"), (0.02, 0.2, "translation", "not excluded"),
+     (0.2, 0.02, "affine", "not excluded"), (0.0, 0.0, "translation", "shown")],
+)  # fmt: skip
+def test_what_an_overfitted_quadratic_probe_leaves_is_not_beyond_linear_functions(
+    total: float, high: float, rung: str, sure: str
+):
+    def bits(value: float) -> Estimate:
+        half = 0.05 if value else 0.01
+        return Estimate(value, value - half, value + half, 0.95, 100, 50, "")
+
+    gap = NonlinearityGap(bits(total), bits(total - high), bits(high), "logistic", "quadratic", "mlp", ())
+    assert _rung(True, False, gap) == (rung, sure)
 
 
 @pytest.mark.slow
