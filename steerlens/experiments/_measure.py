@@ -82,12 +82,15 @@ class TrialOutcome:
 
 
 def run_unit(model: LensModel, unit: WorkUnit) -> list[TrialOutcome]:
-    """Fit and measure all trials of a unit; one that cannot be fitted or measured says why and stops no other.
+    """Fit and measure all trials of a unit; one that cannot be fitted, or summed up, says why and stops no other.
+
+    All are measured in one pass over the prompts, so that a map that fails when it is applied costs the unit.
 
     The seconds in a record's environment are those of its whole unit, of ``trials_together`` trials.
 
     Raises:
-        SteerlensError: If the data or the sites do not fit the model: then none of them can be measured.
+        SteerlensError: If the data or the sites do not fit the model, or a map fails where it acts: then none of them
+            can be measured.
     """
     started = time.monotonic()
     fit, test = unit.parts
