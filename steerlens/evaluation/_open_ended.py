@@ -18,8 +18,8 @@ from steerlens.numerics import Estimate, bootstrap
 Array = npt.NDArray[np.float64]
 Form = Literal["raw", "subtract", "divide"]
 Quantity = Literal["promotion", "suppression", "separation"]
-Change = Callable[[Array, Array, Array, Array], Array]
-"""Change of log-likelihoods: (base, steered, base anchor, steered anchor) → change, over resamples by items."""
+Change = Callable[[Array, Array, float, float], Array]
+"""Change of log-likelihoods by item: (base, steered, base anchor, steered anchor) → change."""
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """The hardest quarter, half and three quarters, as published, and all."""
@@ -36,9 +36,9 @@ OPEN_ITEM_COLUMNS = (
 """One row is one item under one intervention: mean log-likelihood per token of both references, in nats."""
 
 _CHANGES: dict[Form, Change] = {
-    "raw": lambda base, steered, was, now: np.broadcast_to(steered - base, (len(was), len(base))),
+    "raw": lambda base, steered, was, now: steered - base,
     "subtract": lambda base, steered, was, now: (steered - now) - (base - was),
-    "divide": lambda base, steered, was, now: steered / np.abs(now) - base / np.abs(was),
+    "divide": lambda base, steered, was, now: steered / abs(now) - base / abs(was),
 }
 
 
@@ -64,20 +64,10 @@ class Likelihoods:
                 f"{p.shape} and {n.shape}. Look for NaN in what was scored."
             )
 
-    def anchor(self, weights: Array) -> Array:
-        """½ (max negative + min positive) over the items drawn, for every resample: the middle of the overlap.
-
-        Args:
-            weights: Shape (resample, item).
-
-        Returns:
-            Shape (resample, 1).
-        """
-        drawn = weights > 0
-        top = np.where(drawn, self.negative, -np.inf).max(axis=1)
-        bottom = np.where(drawn, self.positive, np.inf).min(axis=1)
-        middle: Array = 0.5 * (top + bottom)[:, None]
-        return middle
+    @property
+    def anchor(self) -> float:
+        """½ (max negative + min positive): the middle of where both kinds of reference overlap, in nats."""
+        return 0.5 * (float(self.negative.max()) + float(self.positive.min()))
 
 
 def open_ended_report(
@@ -99,10 +89,10 @@ def open_ended_report(
     the two was meant is not said.) As the anchor moves with the model, ``subtract`` is blind to whatever raises or
     lowers all continuations alike, so that fluency lost does not show: read it beside ``raw``.
 
-    Every resample of groups finds its own anchors and its own hardest items. An anchor is made of two extreme values,
-    of which the bootstrap knows too little: intervals of what depends on one, marked "of extremes", cover 0.74 to 0.81
-    of the time and not 0.95 (docs/open-ended.md). Those of ``raw``, and of the separation in ``subtract``, from which
-    anchors fall out, cover as they should.
+    Every resample of groups finds its own hardest items. Anchors are held: they are extremes, of which no resampling
+    knows the law (found anew in every resample, intervals of 95 % covered 0.74 to 0.81). Intervals of what depends on
+    them are marked "given its anchors": they say what other items would give that are measured against these anchors,
+    not what other anchors would give.
 
     Args:
         base: Of the unsteered model.
@@ -134,8 +124,8 @@ def open_ended_report(
             for quantity in ("promotion", "suppression", "separation"):
                 statistic = _statistic(base, steered, form, share, quantity)
                 e = bootstrap(statistic, [groups], seed=seed)
-                of_extremes = form == "divide" or (form == "subtract" and quantity != "separation")
-                rows.append((form, share, quantity, *_fields(e, ", of extremes" if of_extremes else "")))
+                anchored = form == "divide" or (form == "subtract" and quantity != "separation")
+                rows.append((form, share, quantity, *_fields(e, ", given its anchors" if anchored else "")))
     return pd.DataFrame(rows, columns=list(OPEN_ENDED_COLUMNS[1:]))
 
 
@@ -247,15 +237,16 @@ def _statistic(
     base: Likelihoods, steered: Likelihoods, form: Form, share: float, quantity: Quantity
 ) -> Callable[[Array], Array]:
     """Weights of items, shape (resample, item), to one number a resample."""
-    change = _CHANGES[form]
+    was, now = base.anchor, steered.anchor
+    if form == "divide" and not (was and now):
+        raise EstimateError("The form 'divide' needs likelihoods below zero, but an anchor of these is 0.")
+    up = _CHANGES[form](base.positive, steered.positive, was, now)
+    down = 0.0 - _CHANGES[form](base.negative, steered.negative, was, now)
 
     def of(weights: Array) -> Array:
-        was, now = base.anchor(weights), steered.anchor(weights)
-        if form == "divide" and not (was.all() and now.all()):
-            raise EstimateError("The form 'divide' needs likelihoods below zero, but an anchor of these is 0.")
-        up = _hardest(change(base.positive, steered.positive, was, now), base.positive, weights, share)
-        down = 0.0 - _hardest(change(base.negative, steered.negative, was, now), -base.negative, weights, share)
-        return {"promotion": up, "suppression": down, "separation": up + down}[quantity]
+        promoted = _hardest(up, base.positive, weights, share)
+        suppressed = _hardest(down, -base.negative, weights, share)
+        return {"promotion": promoted, "suppression": suppressed, "separation": promoted + suppressed}[quantity]
 
     return of
 
@@ -266,7 +257,7 @@ def _hardest(values: Array, ease: Array, weights: Array, share: float) -> Array:
     drawn = weights[:, order]
     wanted = np.ceil(share * drawn.sum(axis=1, keepdims=True) - 1e-9)
     taken = np.clip(wanted - (drawn.cumsum(axis=1) - drawn), 0, drawn)
-    mean: Array = (taken * values[:, order]).sum(axis=1) / wanted[:, 0]
+    mean: Array = taken @ values[order] / wanted[:, 0]
     return mean
 
 
