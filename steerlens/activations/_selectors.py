@@ -135,3 +135,9 @@ class SpanTokens(TokenSelector):
         return (index >= self.start) & (index < self.stop)
 
     write = read
+
+
+TOKEN_SELECTORS: dict[str, type[TokenSelector]] = {
+    kind.__name__: kind for kind in (AllTokens, AnswerToken, FromIndex, LastToken, PromptEnd, PromptTokens, SpanTokens)
+}
+"""All shipped selectors, by the names that files and study plans call them."""

@@ -1,7 +1,7 @@
 """Measuring trials that share a model and data: one pass over each prompt for all of them."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -82,15 +82,15 @@ class TrialOutcome:
 
 
 def run_unit(model: LensModel, unit: WorkUnit) -> list[TrialOutcome]:
-    """Fit and measure all trials of a unit; one that cannot be fitted, or summed up, says why and stops no other.
+    """Fit and measure all trials of a unit; one that cannot be fitted, applied or summed up stops no other.
 
-    All are measured in one pass over the prompts, so that a map that fails when it is applied costs the unit.
+    All are measured in one pass over the prompts. If that fails, halves of them are, and halves of those, until what
+    fails is alone: a map that cannot be applied, or more maps than memory holds at once.
 
     The seconds in a record's environment are those of its whole unit, of ``trials_together`` trials.
 
     Raises:
-        SteerlensError: If the data or the sites do not fit the model, or a map fails where it acts: then none of them
-            can be measured.
+        SteerlensError: If the data or the sites do not fit the model: then none of them can be measured.
     """
     started = time.monotonic()
     fit, test = unit.parts
@@ -105,10 +105,23 @@ def run_unit(model: LensModel, unit: WorkUnit) -> list[TrialOutcome]:
         except Exception as error:  # one map's fault, foreseen or not, must not cost the others
             outcomes.append(TrialOutcome(spec, None, None, failure_reason(error)))
     if arms:
-        measured = measure(model, list(arms.values()), test.questions, unit.texts, held_out)
+        measured = _measured(
+            list(arms.values()), lambda some: measure(model, some, test.questions, unit.texts, held_out)
+        )
         about = environment(time.monotonic() - started) | {"trials_together": len(arms)}
         outcomes += [_outcome(spec, m, about) for spec, m in zip(arms, measured, strict=True)]
     return outcomes
+
+
+def _measured(arms: Sequence[Arm], together: Callable[[Sequence[Arm]], list[Measured]]) -> list[Measured | str]:
+    """What was measured of each arm, or why it could not be; arms that fail together are tried in halves."""
+    try:
+        return [*together(arms)]
+    except Exception as error:  # as in `run_unit`: one map's fault must not cost the others
+        if len(arms) == 1:
+            return [failure_reason(error)]
+    half = len(arms) // 2
+    return [*_measured(arms[:half], together), *_measured(arms[half:], together)]
 
 
 def failure_reason(error: Exception) -> str:
@@ -155,7 +168,9 @@ def _fitted(
     return method.fit(source=pairs.negative, target=pairs.positive), method_family(method)
 
 
-def _outcome(spec: TrialSpec, measured: Measured, about: Mapping[str, object]) -> TrialOutcome:
+def _outcome(spec: TrialSpec, measured: Measured | str, about: Mapping[str, object]) -> TrialOutcome:
+    if isinstance(measured, str):
+        return TrialOutcome(spec, None, None, measured)
     try:
         metrics = tuple(
             TrialMetric(name, strength, estimate)

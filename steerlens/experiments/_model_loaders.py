@@ -12,11 +12,9 @@ from steerlens.experiments._stored_parts import StoredParts, StudyPart
 from steerlens.models import LensModel, describe, load_model, model_revision
 from steerlens.progress import progress
 
-SURVIVED = (SteerlensError, OSError, ImportError, MemoryError, RuntimeError, ValueError)
-"""What loading a model may raise for the study to go on with the next: ours, those of files and networks, those of
-torch (lack of memory is a RuntimeError) and of transformers."""
-SURVIVED_IN_PART = (SteerlensError, MemoryError, RuntimeError)
-"""The same of one part of a model that was loaded."""
+LOAD_ERRORS = (Exception,)
+"""What a model that cannot be had, read or held raises, which can be anything; it ends this model's part of a study and
+no other. Ctrl-C and `SystemExit` are none of them."""
 
 Measure = Callable[[str], StudyPart]
 """Measures one part of a study, by its name."""
@@ -136,7 +134,7 @@ def _known_revision(loader: ModelLoader, stored: StoredParts) -> str | None:
         return None
     try:
         revision = loader.revision()
-    except SURVIVED:
+    except LOAD_ERRORS:
         return None  # loading meets it again, and says it
     if revision is not None:
         stored.check_weights(loader.name, loader.precision, revision)
@@ -156,7 +154,7 @@ def _measure_model(
     try:
         _check_size(loader, memory_limit)
         model = loader.load()
-    except SURVIVED as error:
+    except LOAD_ERRORS as error:
         advance(len(missing))
         reason = _said(error) if missing else f"All is stored, but its weights could not be compared: {_said(error)}"
         return [Failure(loader.name, "", reason)]
@@ -165,14 +163,14 @@ def _measure_model(
         return []
     try:
         measure = prepare(model)
-    except SURVIVED as error:
+    except LOAD_ERRORS as error:
         advance(len(missing))
         return [Failure(loader.name, "", _said(error))]
     failures = []
     for part in missing:
         try:
             found = measure(part)
-        except SURVIVED_IN_PART as error:
+        except LOAD_ERRORS as error:
             failures.append(Failure(loader.name, part, _said(error)))
         else:
             stored.write(loader.name, loader.precision, part, wanted[part], model.revision, found)

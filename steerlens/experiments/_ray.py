@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from steerlens.errors import ModelError, OptionError, SteerlensError
-from steerlens.experiments._measure import TrialOutcome, WorkUnit
+from steerlens.experiments._measure import TrialOutcome, WorkUnit, failure_reason
+from steerlens.experiments._model_loaders import LOAD_ERRORS
 from steerlens.experiments._plan import UNKNOWN, ModelPlan, StudyPlan
 from steerlens.experiments._store import ResultStore
 from steerlens.experiments._study import StudyModel
 from steerlens.experiments._sweep import (
-    LOAD_ERRORS,
     SweepSummary,
     TrialFailure,
     note_failure,
@@ -68,7 +68,7 @@ class _Worker:
             lens = self._model(model)
         except LOAD_ERRORS as error:
             self._held = None
-            return [TrialFailure(model.name, " ".join(str(error).split())[:500], len(unit.specs))]
+            return [TrialFailure(model.name, failure_reason(error), len(unit.specs))]
         if lens.revision != unit.specs[0].revision:
             reason = f"this node has {lens.revision!r}, but the study was planned for {unit.specs[0].revision!r}."
             return [TrialFailure(model.name, reason, len(unit.specs))]

@@ -5,12 +5,10 @@ import inspect
 import re
 from collections.abc import Sequence
 
-from steerlens.activations import AllTokens, AnswerToken, FromIndex, LastToken, PromptTokens, SpanTokens, TokenSelector
+from steerlens.activations import TokenSelector
+from steerlens.activations._selectors import TOKEN_SELECTORS
 from steerlens.errors import OptionError, UnknownNameError
 
-SELECTORS: dict[str, type[TokenSelector]] = {
-    kind.__name__: kind for kind in (LastToken, AllTokens, PromptTokens, AnswerToken, FromIndex, SpanTokens)
-}
 _CALL = re.compile(r"(\w+)\s*(?:\((.*)\))?")
 
 
@@ -23,9 +21,9 @@ def selector(text: str) -> TokenSelector:
     """
     found = _CALL.fullmatch(text.strip())
     name = found.group(1) if found else text
-    if found is None or name not in SELECTORS:
-        raise UnknownNameError("token selector", name, SELECTORS)
-    kind = SELECTORS[name]
+    if found is None or name not in TOKEN_SELECTORS:
+        raise UnknownNameError("token selector", name, TOKEN_SELECTORS)
+    kind = TOKEN_SELECTORS[name]
     try:
         numbers = _numbers(kind, [w.strip() for w in (found.group(2) or "").split(",") if w.strip()])
     except (TypeError, ValueError):

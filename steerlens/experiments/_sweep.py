@@ -12,6 +12,7 @@ from steerlens.errors import ModelError
 from steerlens.evaluation import score_neutral, score_questions
 from steerlens.evaluation._scores import UNSTEERED
 from steerlens.experiments._measure import TrialOutcome, WorkUnit, failure_reason, run_unit, site_of
+from steerlens.experiments._model_loaders import LOAD_ERRORS
 from steerlens.experiments._plan import ModelPlan, StudyPlan, unit_cost
 from steerlens.experiments._store import ResultStore
 from steerlens.experiments._study import StudyModel
@@ -22,9 +23,6 @@ from steerlens.progress import progress
 
 CALIBRATION_PROMPTS = 6
 CALIBRATION_STEERED = 8
-LOAD_ERRORS = (Exception,)
-"""What a model that cannot be had, read or held raises, which can be anything; it ends this model's part of a study and
-no other. Ctrl-C and `SystemExit` are none of them."""
 
 
 @final
@@ -76,7 +74,7 @@ class Calibration:
     Args:
         tokens_per_second: Of unsteered passes.
         whole: Seconds of an unsteered pass over one prompt.
-        resumed: Seconds of a steered pass over one prompt, from the middle block, beside others of that prompt.
+        resumed: Seconds of a steered pass over one prompt, from the block of a middle trial, beside others of it.
         n_parameters: Of the model; others are taken to be as much slower as they are larger.
     """
 
@@ -98,9 +96,9 @@ class Calibration:
 
 
 def calibrate(model: LensModel, unit: WorkUnit) -> Calibration:
-    """Time a few prompts of a unit, unsteered and steered."""
+    """Time a few prompts of a unit, unsteered and steered where its middle trial steers."""
     questions, texts = unit.parts[1].questions[:CALIBRATION_PROMPTS], unit.texts[:CALIBRATION_PROMPTS]
-    site = site_of(unit.specs[0])
+    site = sorted((site_of(spec) for spec in unit.specs), key=lambda s: s.layer)[len(unit.specs) // 2]
     steps = [random_direction(site.check(model), norm=1e-3, seed=i) for i in range(CALIBRATION_STEERED)]
     steered = [UNSTEERED, *(Intervention({site: step}, 1.0) for step in steps)]
 

@@ -3,25 +3,12 @@
 import ast
 from pathlib import Path
 
-from steerlens.activations import (
-    AllTokens,
-    AnswerToken,
-    FromIndex,
-    LastToken,
-    PromptEnd,
-    PromptTokens,
-    Site,
-    SpanTokens,
-    TokenSelector,
-)
+from steerlens.activations import Site, TokenSelector
+from steerlens.activations._selectors import TOKEN_SELECTORS
 from steerlens.errors import ArtefactError
 from steerlens.interventions._edits import Intervention
 from steerlens.maps import load_map, read_manifest
 from steerlens.models import LensModel
-
-_SELECTORS: dict[str, type[TokenSelector]] = {
-    c.__name__: c for c in (AllTokens, AnswerToken, FromIndex, LastToken, PromptEnd, PromptTokens, SpanTokens)
-}
 
 
 def load_intervention(model: LensModel, folder: str | Path, *, strength: float) -> Intervention:
@@ -53,10 +40,10 @@ def _selector(text: str, folder: str | Path) -> TokenSelector:
         call = ast.parse(text, mode="eval").body
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args:
             values = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-            return _SELECTORS[call.func.id](**values)
+            return TOKEN_SELECTORS[call.func.id](**values)
     except (SyntaxError, ValueError, KeyError, TypeError):
         pass
     raise ArtefactError(
         f"{folder} names the tokens {text!r}, which is no selector of steerlens. Expected one of "
-        f"{', '.join(sorted(_SELECTORS))}. Load the map with load_map and name the site yourself."
+        f"{', '.join(sorted(TOKEN_SELECTORS))}. Load the map with load_map and name the site yourself."
     )

@@ -7,11 +7,11 @@ from pathlib import Path
 from steerlens.errors import ModelError
 
 IDENTIFYING = (
-    "config.json", "*.safetensors", "*.safetensors.index.json",
+    "config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
     "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model",
 )  # fmt: skip
-"""Files that decide what a model computes: its shape, its weights and its tokenizer. A README does not."""
+"""Files that decide what a model computes: shape, weights, tokenizer, and where it stops. A README does not."""
 
 _LARGE = 1 << 20
 """From this size on, digests are kept. Below it reading costs nothing, and a file changed twice within one tick of the

@@ -183,7 +183,18 @@ def test_the_example_is_a_study():
     assert study.n_trials() == 2 * (2 + 5)
 
 
-@pytest.mark.parametrize("text", ["LastToken()", "AllTokens()", "FromIndex(start=3)", "SpanTokens(start=1, stop=4)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "LastToken()",
+        "AllTokens()",
+        "PromptTokens()",
+        "PromptEnd()",
+        "AnswerToken()",
+        "FromIndex(start=3)",
+        "SpanTokens(start=1, stop=4)",
+    ],
+)
 def test_selectors_survive_being_text(text: str):
     assert repr(selector(text)) == text
 

@@ -34,6 +34,7 @@ from steerlens.experiments import (
 from steerlens.experiments._plan import unit_cost
 from steerlens.interventions import Intervention
 from steerlens.maps import DirectionalAblation, MeanShift
+from steerlens.maps._rank_one import RankOneMap
 from steerlens.models import LensModel, load_model, model_revision, tiny_config
 from steerlens.models._tiny import seeded_model
 
@@ -301,6 +302,25 @@ def test_a_map_that_cannot_be_fitted_stops_no_other(tmp_path: Path, monkeypatch:
     [failure] = summary.failures
     assert failure.what.startswith("DirectionalAblation at blocks.1")
     assert failure.reason == "These rows are all alike."
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [FitError("This map has no value here."), TypeError("not a number")])
+def test_a_map_that_fails_where_it_acts_costs_its_own_trials_and_no_others(
+    error: Exception, tmp_path: Path, done: ResultStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(RankOneMap, "displacement", raises(error))
+    store = ResultStore(tmp_path / "store")
+    summary = run(replace(STUDY, concepts=STUDY.concepts[:1], layers=(1,)), store)
+    assert {r.spec.method for r in store} == {"MeanShift", "RandomShift"}
+    [failure] = summary.failures
+    assert failure.what.startswith("DirectionalAblation at blocks.1")
+    assert failure.reason.endswith(str(error))
+    for record in store:
+        [other] = [r for r in done if r.spec == record.spec]
+        for mine, theirs in zip(record.metrics, other.metrics, strict=True):
+            assert (mine.name, mine.strength) == (theirs.name, theirs.strength)
+            np.testing.assert_allclose(mine.estimate.value, theirs.estimate.value, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -64,10 +64,19 @@ def test_a_copy_is_the_same_model_whatever_its_times_and_whatever_lies_beside_it
 
 
 @pytest.mark.parametrize(
-    "name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "merges.txt"]
+    "name",
+    [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "merges.txt",
+    ],
 )
 def test_every_file_that_a_model_is_read_from_counts(folder: Path, name: str):
     (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "generation_config.json").write_text('{"eos_token_id": 1}')
     before = folder_identity(folder)
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
