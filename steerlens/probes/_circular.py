@@ -13,17 +13,19 @@ from torch import Tensor
 
 from steerlens.errors import ActivationError, OptionError
 from steerlens.numerics import Estimate
-from steerlens.probes._displacement import (
-    LINEAR_PENALTIES,
-    N_FOLDS,
-    Fit,
-    chosen_settings,
-    held_out_fits,
-    residual_operators,
-)
 from steerlens.probes._groups import group_blocks, group_codes, group_folds
 from steerlens.probes._jackknife import jackknife
 from steerlens.probes._pairs import finite_rows, span_coordinates
+from steerlens.probes._smoothers import (
+    N_FOLDS,
+    PENALTIES,
+    Fit,
+    Kernel,
+    chosen_settings,
+    held_out_fits,
+    no_kernel,
+    residual_operators,
+)
 
 Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -205,30 +207,27 @@ class _Reader:
         """What is read from each row, and R²; each fold's penalty is the best in the other folds."""
         y = self.one_hot @ angles
         squared = ((self.residual @ y) ** 2).sum(axis=2)
-        chosen = chosen_settings(squared[1:], self.folds, [len(LINEAR_PENALTIES)])[0] + 1
+        chosen = chosen_settings(squared[1:], self.folds, [len(PENALTIES)])[0] + 1
         blocks = group_blocks(self.codes)
-
-        def without(block: int) -> tuple[Array, float]:
-            keep = blocks != block
-            predicted, mean = np.empty_like(y), np.empty_like(y)
-            for part, setting in enumerate(chosen):
-                at, fit = self.folds == part, self.folds != part
-                predicted[at] = self.fits[setting][part].without(~keep[fit]) @ y[fit]
-                mean[at] = self.fits[0][part].without(~keep[fit]) @ y[fit]
-            total = ((y - mean)[keep] ** 2).sum()
-            return predicted, float(1 - ((y - predicted)[keep] ** 2).sum() / max(total, 1e-300))
-
-        predicted, value = without(-1)
-        left_out = np.array([without(block)[1] for block in range(int(blocks.max()) + 1)])
-        return predicted, jackknife(value, left_out, self.codes, within=(-np.inf, 1.0))
+        n_blocks = int(blocks.max()) + 1
+        predicted, mean = np.empty((2, 1 + n_blocks, *y.shape))
+        for part, setting in enumerate(chosen):
+            at, fit = self.folds == part, self.folds != part
+            for into, which in ((predicted, setting), (mean, 0)):
+                into[:, at] = [*self.fits[which][part].without_each(y[fit], blocks[fit], n_blocks)]
+        wrong, total = (((y - of) ** 2).sum(axis=2) for of in (predicted, mean))
+        keep = np.arange(-1, n_blocks)[:, None] != blocks
+        found = 1 - (wrong * keep).sum(axis=1) / np.maximum((total * keep).sum(axis=1), 1e-300)
+        return predicted[0], jackknife(float(found[0]), found[1:], self.codes, within=(-np.inf, 1.0))
 
 
 def _reader(h: Array, one_hot: Array, codes: Codes, seed: int) -> _Reader:
     folds = group_folds(codes, N_FOLDS, seed)
     centred = h - h.mean(axis=0)
-    K = centred @ centred.T
-    K *= len(K) / max(float(K.trace()), 1e-300)
-    fits = held_out_fits([(np.zeros_like(K), 1.0), *((K, penalty) for penalty in LINEAR_PENALTIES)], folds)
+    centred *= np.sqrt(len(h) / max(float((centred**2).sum()), 1e-300))
+    few = 4 * centred.shape[1] <= len(h)
+    kernel = Kernel(Z=centred) if few else Kernel(centred @ centred.T)
+    fits = held_out_fits([(no_kernel(len(h)), 1.0), *((kernel, penalty) for penalty in PENALTIES)], folds)
     residual = residual_operators(fits, folds)
     left = residual @ one_hot
     return _Reader(one_hot, codes, folds, fits, residual, left.mT @ left)

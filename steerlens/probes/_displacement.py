@@ -15,23 +15,26 @@ from steerlens.numerics import Estimate
 from steerlens.probes._groups import deal_groups, group_blocks, group_codes, group_folds
 from steerlens.probes._jackknife import jackknife, share_as_large
 from steerlens.probes._pairs import finite_rows, span_coordinates
+from steerlens.probes._smoothers import (
+    N_FOLDS,
+    PENALTIES,
+    Fit,
+    Kernel,
+    Setting,
+    chosen_settings,
+    fit_rows,
+    held_out_fits,
+    no_kernel,
+    residual_operators,
+)
 
 Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
-Setting = tuple[Array, float]
-"""A kernel and its penalty."""
-
 RANKS = (4, 16, None)
 """Leading principal components of the source that predictors may use; None is all of them."""
 
-LINEAR_PENALTIES = (1e-4, 1e-2, 1e-1, 1.0, 10.0)
-"""Of ridge regression, as shares of the trace of its kernel over n."""
-
 KERNEL_PENALTIES = (1e-3, 3e-2, 1.0)
-"""Of kernel ridge regression, likewise."""
-
-N_FOLDS = 5
-"""Folds of groups: predictors are fitted on four parts and judged on the fifth."""
+"""Of kernel ridge regression, as shares of the trace of its kernel over n."""
 
 
 @final
@@ -116,22 +119,19 @@ def displacement_report(
     folds, blocks = group_folds(codes, N_FOLDS, seed), group_blocks(codes)
     linear, kernel = _kernels(h)
     settings = [
-        (np.zeros_like(linear[0]), 1.0),
-        *((K, penalty) for K in linear for penalty in LINEAR_PENALTIES),
+        (no_kernel(len(h)), 1.0),
+        *((K, penalty) for K in linear for penalty in PENALTIES),
         *((K, penalty) for K in kernel for penalty in KERNEL_PENALTIES),
     ]
-    n_linear = 1 + len(linear) * len(LINEAR_PENALTIES)
+    n_linear = 1 + len(linear) * len(PENALTIES)
     fits = held_out_fits(settings, folds)
     residual = residual_operators(fits, folds)
     squared = np.stack([((R @ d) ** 2).sum(axis=1) for R in residual])
     chosen, total = chosen_settings(squared, folds, (1, n_linear, len(settings))), (d**2).sum(axis=1)
-
-    def shares(block: int) -> Array:
-        left_out = blocks == block
-        return _shares(_errors(fits, chosen, d, folds, left_out), total, ~left_out)
-
-    left_out = np.stack([shares(block) for block in range(int(blocks.max()) + 1)])
-    estimates = [jackknife(v, o, codes) for v, o in zip(shares(-1), left_out.T, strict=True)]
+    errors = _errors(fits, chosen, d, folds, blocks)
+    value = _shares(errors[0], total, np.ones(len(d), dtype=bool))
+    left_out = np.stack([_shares(e, total, blocks != block) for block, e in enumerate(errors[1:])])
+    estimates = [jackknife(v, o, codes) for v, o in zip(value, left_out.T, strict=True)]
     p_linear, p_nonlinear = _p_values(residual, d, settings[:n_linear], deal_groups(codes, n_permutations, seed))
     return DisplacementReport(
         constant=estimates[0],
@@ -145,7 +145,7 @@ def displacement_report(
     )
 
 
-def _kernels(h: Array) -> tuple[list[Array], list[Array]]:
+def _kernels(h: Array) -> tuple[list[Kernel], list[Kernel]]:
     """Linear kernels on leading components, and each of them plus a Gaussian one on the same; traces are n."""
     x = h - h.mean(axis=0)
     gram, n = x @ x.T, len(x)
@@ -154,90 +154,32 @@ def _kernels(h: Array) -> tuple[list[Array], list[Array]]:
     leading = vectors[:, ::-1] * np.sqrt(np.maximum(values[::-1], 0.0))
     linear, kernel = [], []
     for rank in (rank for rank in RANKS if rank is None or rank < h.shape[1]):
-        z = leading[:, :rank]
+        z = x if rank is None else leading[:, :rank]
         K = gram.copy() if rank is None else z @ z.T
         squared = np.maximum(K.diagonal()[:, None] + K.diagonal() - 2 * K, 0.0)
         width = np.median(squared[~np.eye(n, dtype=bool)])
-        K *= n / max(float(K.trace()), 1e-300)
-        linear.append(K)
-        kernel.append(K / 2 + np.exp(-squared / max(float(width), 1e-300)) / 2)
+        scale = n / max(float(K.trace()), 1e-300)
+        K *= scale
+        linear.append(Kernel(Z=z * np.sqrt(scale)) if 4 * z.shape[1] <= n else Kernel(K))
+        kernel.append(Kernel(K / 2 + np.exp(-squared / max(float(width), 1e-300)) / 2))
     return linear, kernel
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """A linear smoother fitted on some pairs: predictions elsewhere are H d.
+def _errors(fits: Sequence[Sequence[Fit]], chosen: Codes, d: Array, folds: Codes, blocks: Codes) -> Array:
+    """Squared error of each pair under the best predictor of each class, shape (1 + block, class_, n).
 
-    The system that kernel ridge regression with an unpenalised mean solves is [[K + λ, 1], [1ᵀ, 0]]. Of its inverse
-    the first block is S = (K + λ)⁻¹ − m mᵀ / Σm with m = (K + λ)⁻¹ 1, and the row below it is m / Σm, so that
-    H = K(at, fit) S + m / Σm. Any block B of fitted pairs can be taken back without fitting again:
-    H₋ᵦ = H − H[:, B] S[B, B]⁻¹ S[B, :], for which S is solved for these rows alone.
-
-    Args:
-        H: Shape (at, fit).
-        factor: Lower Cholesky factor of K + λ over the fitted pairs.
-        mean: m, shape (fit,).
+    First fitted to all pairs of other folds, then also without each block in turn.
     """
-
-    H: Array
-    factor: Array
-    mean: Array
-
-    def without(self, block: npt.NDArray[np.bool_]) -> Array:
-        """H of the fit without these pairs; their columns are zero."""
-        if not block.any():
-            return self.H
-        rows = linalg.cho_solve((self.factor, True), np.eye(len(block))[:, block], check_finite=False).T
-        rows -= np.outer(self.mean[block], self.mean) / self.mean.sum()
-        H: Array = self.H - self.H[:, block] @ np.linalg.solve(rows[:, block], rows)
-        H[:, block] = 0.0
-        return H
-
-
-def _fit(K: Array, penalty: float, fit: npt.NDArray[np.bool_], at: npt.NDArray[np.bool_]) -> Fit:
-    """Kernel ridge regression on the pairs ``fit``, for predictions at the pairs ``at``."""
-    n = int(fit.sum())
-    factor = linalg.cholesky(K[np.ix_(fit, fit)] + penalty * n * np.eye(n), lower=True, check_finite=False)
-    # One row more than there are places to predict: that of ones, whose solution is m.
-    wanted = np.concatenate([K[np.ix_(at, fit)], np.ones((1, n))])
-    solved = linalg.cho_solve((factor, True), wanted.T, check_finite=False).T
-    mean = solved[-1]
-    return Fit(solved[:-1] + np.outer(1 - solved[:-1].sum(axis=1), mean / mean.sum()), factor, mean)
-
-
-def held_out_fits(settings: Sequence[Setting], folds: Codes) -> list[list[Fit]]:
-    """For every setting, the fits to all pairs but those of one fold, for predictions of these."""
-    parts = range(int(folds.max()) + 1)
-    return [[_fit(K, penalty, folds != part, folds == part) for part in parts] for K, penalty in settings]
-
-
-def residual_operators(fits: Sequence[Sequence[Fit]], folds: Codes) -> Array:
-    """I − H of each setting, where row i of H predicts pair i from other folds, shape (setting, n, n)."""
-    operators = np.tile(np.eye(len(folds)), (len(fits), 1, 1))
-    for operator, parts in zip(operators, fits, strict=True):
-        for part, fit in enumerate(parts):
-            operator[np.ix_(folds == part, folds != part)] = -fit.H
-    return operators
-
-
-def chosen_settings(squared: Array, folds: Codes, lasts: Sequence[int]) -> Codes:
-    """The best setting for each fold by the errors in the others, among the first so many, shape (class_, fold)."""
-    in_fold = squared @ np.eye(int(folds.max()) + 1)[folds]
-    elsewhere = in_fold.sum(axis=1, keepdims=True) - in_fold
-    return np.stack([elsewhere[:last].argmin(axis=0) for last in lasts])
-
-
-def _errors(
-    fits: Sequence[Sequence[Fit]], chosen: Codes, d: Array, folds: Codes, left_out: npt.NDArray[np.bool_]
-) -> Array:
-    """Squared error of each pair under the best predictor of each class, shape (class_, n), fitted without some."""
-    errors = np.empty((len(chosen), len(d)))
+    n_blocks = int(blocks.max()) + 1
+    errors = np.empty((1 + n_blocks, len(chosen), len(d)))
     for part in range(chosen.shape[1]):
         at, fit = folds == part, folds != part
         for setting in set(chosen[:, part]):
-            predicted = fits[setting][part].without(left_out[fit]) @ d[fit]
-            errors[np.ix_(chosen[:, part] == setting, at)] = ((d[at] - predicted) ** 2).sum(axis=1)
+            where = np.ix_(chosen[:, part] == setting, at)
+            for error, predicted in zip(
+                errors, fits[setting][part].without_each(d[fit], blocks[fit], n_blocks), strict=True
+            ):
+                error[where] = ((d[at] - predicted) ** 2).sum(axis=1)
     return errors
 
 
@@ -249,30 +191,44 @@ def _shares(errors: Array, total: Array, keep: npt.NDArray[np.bool_]) -> Array:
 
 
 def _p_values(residual: Array, d: Array, linear: Sequence[Setting], dealt: Codes) -> tuple[float, float]:
-    """Of the largest linear gain over the mean, and of the largest further gain of a kernel."""
+    """Of the largest linear gain over the mean, and of the largest further gain of a kernel.
+
+    A setting leaves tr(Q D Dᵀ) of displacements D, with Q = RᵀR of its residual operator R. Displacements dealt anew
+    are P d, and those of the second null F + P E, of which the parts in F alone, and in F and E, need no n² of their
+    own.
+    """
     n, last = len(d), len(linear)
     quadratic = np.stack([R.T @ R for R in residual]).reshape(len(residual), -1)
 
-    def gains(grams: Array) -> Array:
-        """Linear and further gain for each Gram matrix of displacements."""
-        found = quadratic @ grams.reshape(-1, n * n).T
-        best = np.minimum(found[1:last].min(axis=0), found[0])
-        gained: Array = np.stack([found[0] - found[1:last].min(axis=0), best - found[last:].min(axis=0)])
+    def gains(left: Array) -> Array:
+        """Linear and further gain, from what each setting leaves of each set of displacements."""
+        best = np.minimum(left[1:last].min(axis=0), left[0])
+        gained: Array = np.stack([left[0] - left[1:last].min(axis=0), best - left[last:].min(axis=0)])
         return gained
 
     G = d @ d.T
-    found = gains(G[None])[:, 0]
-    F, left = _linear_fit(residual, d, linear, int((quadratic[:last] @ G.ravel()).argmin()))
-    FF, FE, EE = F @ F.T, F @ left.T, left @ left.T
+    left_now = quadratic @ G.ravel()
+    F, E = _linear_fit(residual, d, linear, int(left_now[:last].argmin()))
+    found, EE = gains(left_now[:, None])[:, 0], E @ E.T
+    of_F = quadratic @ (F @ F.T).ravel()
+    QF = (quadratic.reshape(-1, n, n) @ F).reshape(len(residual), -1)
     null = []
-    at_once = max(8, 400_000 // (n * n))
-    for chunk in np.array_split(dealt, -(-len(dealt) // at_once)):
-        moved = np.stack([G.take(p, axis=0).take(p, axis=1) for p in chunk])
-        cross = np.stack([FE.take(p, axis=1) for p in chunk])
-        refitted = np.stack([EE.take(p, axis=0).take(p, axis=1) for p in chunk]) + FF + cross + cross.mT
-        null.append(np.stack([gains(moved)[0], gains(refitted)[1]]))
+    chunks = np.array_split(dealt, -(-len(dealt) // max(8, 400_000 // (n * n))))
+    room = np.empty((max(map(len, chunks)), n, n))
+    for chunk in chunks:
+        alone = gains(quadratic @ _dealt(G, chunk, room))[0]
+        cross = QF @ E[chunk].reshape(len(chunk), -1).T
+        null.append(np.stack([alone, gains(of_F[:, None] + 2 * cross + quadratic @ _dealt(EE, chunk, room))[1]]))
     dealings, scale = np.concatenate(null, axis=1), float(G.trace())
     return share_as_large(dealings[0], float(found[0]), scale), share_as_large(dealings[1], float(found[1]), scale)
+
+
+def _dealt(gram: Array, permutations: Codes, room: Array) -> Array:
+    """A Gram matrix of rows dealt anew, shape (n², permutation), written into room for (permutation, n, n)."""
+    moved = room[: len(permutations)]
+    for place, p in zip(moved, permutations, strict=True):
+        gram.take(p, axis=0).take(p, axis=1, out=place, mode="clip")
+    return moved.reshape(len(permutations), -1).T
 
 
 def _linear_fit(residual: Array, d: Array, linear: Sequence[Setting], best: int) -> tuple[Array, Array]:
@@ -284,4 +240,4 @@ def _linear_fit(residual: Array, d: Array, linear: Sequence[Setting], best: int)
     K, penalty = linear[best]
     everything = np.ones(len(d), dtype=bool)
     left = residual[best] @ d
-    return _fit(K, penalty / 3, everything, everything).H @ d, left - left.mean(axis=0)
+    return fit_rows((K, penalty / 3), everything, everything).H @ d, left - left.mean(axis=0)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from steerlens.concepts import planted
 from steerlens.errors import ActivationError, FitError, OptionError
-from steerlens.probes._displacement import DisplacementReport, _fit, displacement_report
+from steerlens.probes._displacement import DisplacementReport, displacement_report
+from steerlens.probes._smoothers import Kernel, fit_rows, no_kernel
 
 N, WIDTH = 160, 6
 GROUPS = [i // 2 for i in range(N)]
@@ -107,27 +108,50 @@ def test_the_linear_share_is_that_of_the_law():
     assert sum(s.low < 0.49 / 1.49 - 0.015 < s.high for s in shares) >= 4
 
 
+def kernels(x: np.ndarray) -> dict[str, Kernel]:
+    return {"full": Kernel(x @ x.T), "few columns": Kernel(Z=x)}
+
+
+FIT, AT = np.arange(30) < 24, np.arange(30) >= 24
+
+
 @pytest.mark.parametrize("penalty", [1e-3, 1.0])
-def test_a_block_is_taken_back_as_if_it_had_not_been_fitted(penalty: float):
+@pytest.mark.parametrize("kind", ["full", "few columns"])
+def test_blocks_are_taken_back_as_if_they_had_not_been_fitted(kind: str, penalty: float):
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(30, 3)), rng.normal(size=(30, 2))
-    K = x @ x.T
-    fit, at = np.arange(30) < 24, np.arange(30) >= 24
-    block = np.arange(24) < 5
-    short = fit & (np.arange(30) >= 5)
-    # The penalty counts rows: 24 of them, also where five are taken back.
-    again = _fit(K, penalty * 24 / 19, short, at).H @ y[short]
-    assert _fit(K, penalty, fit, at).without(block) @ y[fit] == pytest.approx(again)
+    kernel, y = kernels(rng.normal(size=(30, 3)))[kind], rng.normal(size=(30, 2))
+    blocks = np.arange(24) % 3 + (np.arange(24) > 20)  # 0 to 3; there is no row of block 4
+    everything, *left_out = fit_rows((kernel, penalty), FIT, AT).without_each(y[FIT], blocks, 5)
+    assert everything == pytest.approx(fit_rows((kernel, penalty), FIT, AT).H @ y[FIT])
+    for block, found in enumerate(left_out):
+        short = FIT.copy()
+        short[:24] = blocks != block
+        # The penalty counts rows: 24 of them, also where some are taken back.
+        again = fit_rows((kernel, penalty * 24 / short.sum()), short, AT).H @ y[short]
+        assert found == pytest.approx(again)
+        assert (np.abs(found - everything).max() > 1e-3) == (block < 4)
 
 
-def test_a_fit_is_ridge_regression_with_a_free_mean():
+@pytest.mark.parametrize("kind", ["full", "few columns"])
+def test_a_fit_is_ridge_regression_with_a_free_mean(kind: str):
     from sklearn.linear_model import Ridge
 
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(30, 3)) + 2, rng.normal(size=(30, 2)) + 5
-    fit, at = np.arange(30) < 24, np.arange(30) >= 24
-    ridge = Ridge(alpha=24 * 0.1).fit(x[fit], y[fit])
-    assert _fit(x @ x.T, 0.1, fit, at).H @ y[fit] == pytest.approx(ridge.predict(x[at]))
+    ridge = Ridge(alpha=24 * 0.1).fit(x[FIT], y[FIT])
+    assert fit_rows((kernels(x)[kind], 0.1), FIT, AT).H @ y[FIT] == pytest.approx(ridge.predict(x[AT]))
+    mean = fit_rows((no_kernel(30), 1.0), FIT, AT).H @ y[FIT]
+    assert mean == pytest.approx(np.tile(y[FIT].mean(axis=0), (6, 1)))
+
+
+def test_wide_and_narrow_rows_of_one_gram_matrix_have_one_report():
+    """Sources with many columns of rank six have the Gram matrix of sources with six: other solvers, same answer."""
+    h, d = noise(40, 0), noise(40, 1)
+    wide = torch.cat([h, torch.zeros(40, 60)], dim=1) @ torch.linalg.qr(noise(66, 2, width=66)).Q
+    few, many = (report(x, d, range(40)) for x in (h, wide))
+    for name in ("constant", "linear", "nonlinear", "unexplained"):
+        assert getattr(few, name).value == pytest.approx(getattr(many, name).value, abs=1e-9)
+        assert getattr(few, name).low == pytest.approx(getattr(many, name).low, abs=1e-9)
 
 
 @pytest.mark.slow
