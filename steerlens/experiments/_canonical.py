@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from steerlens.errors import OptionError
 
 _EXACT = 2**53
@@ -24,6 +26,8 @@ def canonical(value: object, where: str) -> Any:
     Raises:
         OptionError: If it is NaN, infinite, or of another type, or if two keys become one.
     """
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int | float):

@@ -65,7 +65,10 @@ def read_record(path: Path) -> TrialRecord:
     Raises:
         ArtefactError: If it holds none.
     """
-    metadata = pq.read_schema(path).metadata or {}
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (pa.ArrowException, OSError):
+        metadata = {}
     if RECORD_KEY not in metadata:
         raise ArtefactError(f"{path} holds no trial record. Move it out of the store.")
     return TrialRecord.from_json(metadata[RECORD_KEY].decode("ascii"))

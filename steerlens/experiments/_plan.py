@@ -112,11 +112,12 @@ def unit_cost(unit: WorkUnit) -> UnitCost:
 
 
 def plan_study(study: Study, store: ResultStore) -> StudyPlan:
-    """What of a study is still to be run; loads no model.
+    """What of a study is still to be run; loads no model. Finished trials whose line was lost are put back first.
 
     Raises:
         UnknownNameError: If a model's name is not understood.
     """
+    store.put_back()
     models = tuple(_planned(study, model, store) for model in study.models)
     texts = {texts_fingerprint(study.texts): study.texts}
     return StudyPlan(study.name, models, {pairs.fingerprint: pairs for pairs in study.concepts}, texts)
@@ -142,6 +143,7 @@ def plan_trials(
     Raises:
         OptionError: If data or texts of a trial are not among those given or bundled.
     """
+    store.put_back()
     by_model: dict[StudyModel, list[TrialSpec]] = {}
     for spec in dict.fromkeys(specs):
         by_model.setdefault(StudyModel(spec.model, spec.dtype, _asked(spec)), []).append(spec)

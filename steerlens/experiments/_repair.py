@@ -79,7 +79,13 @@ def examine(folder: Path) -> Examined:
             state = "is not what its name promises" if name in tables else "is missing"
             damage.append(Damage(f"{ITEMS}/{name}", None, 0, f"the table of line {line.number} of the log {state}"))
     damage += [Damage(f"{ITEMS}/{n}", None, 0, "not what its name promises") for n in sorted(broken - set(named))]
-    strays = {n: read_record(p) for n, p in sorted(tables.items()) if n not in broken and n not in named}
+    strays = {}
+    for name in sorted(set(tables) - broken - set(named)):
+        try:
+            strays[name] = read_record(tables[name])
+        except ArtefactError:
+            broken.add(name)
+            damage.append(Damage(f"{ITEMS}/{name}", None, 0, "no table of a trial"))
     stored = {record_of(d).spec.fingerprint for _, d in lines if d["kind"] == "trial" and d["items"] not in broken}
     orphans = _newest({n: r for n, r in strays.items() if r.spec.fingerprint not in stored}, tables)
     damage += [

@@ -1,6 +1,7 @@
 """A folder of trials that survives kills, power cuts, full disks and several writers."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from typing import Any, final
 import pandas as pd
 
 from steerlens.errors import ArtefactError, OptionError
-from steerlens.experiments._files import append_whole, locked, not_written, sync_folder, write_whole
+from steerlens.experiments._files import UNFINISHED, append_whole, locked, not_written, sync_folder, write_whole
 from steerlens.experiments._items import items_file, read_items
 from steerlens.experiments._layout import ITEMS, LOCK, LOG, StoreNote, new_note, note_payload, record_of, trial_payload
 from steerlens.experiments._log import Damage, LogLine, framed, scan
@@ -45,7 +46,8 @@ class ResultStore:
     Reading takes one pass over the log, then only what was added since; asking whether a trial is stored costs a
     look-up. Every line is checked each time it is read. A damaged store is not read: the error names file, line
     and byte, and `repair` is for you to call. The unfinished end that a killed writer leaves is no trial and hides
-    none: reading passes it over, and the next `append` repairs it first, with a note.
+    none: reading passes it over, and the next `append` repairs it first, with a note. So it does with tables whose
+    line is lost, also where the log was cut between two lines, or is gone; until then reading does not see them.
 
     Several processes may write at once: each append holds a lock on the file ``lock``, and a trial that is
     stored is not stored again.
@@ -174,6 +176,18 @@ class ResultStore:
             self._forget()
             return repair_folder(self.path)
 
+    def put_back(self) -> int:
+        """Put trials back whose table is there and whose line is lost, as `append` does; how many there were.
+
+        Raises:
+            ArtefactError: If the store cannot be written, or is damaged otherwise.
+        """
+        if not self.path.exists():
+            return 0
+        before = len(self)
+        with self._writing():
+            return len(self._trials) - before
+
     def __repr__(self) -> str:
         return f"ResultStore({str(self.path)!r})"
 
@@ -258,11 +272,16 @@ class ResultStore:
             raise not_written(self.path, error) from None
         with locked(self.path / LOCK, patience=PATIENCE):
             self._require_whole()
-            if self._torn:
+            if self._torn or self._unnamed():
                 self._forget()
                 repair_folder(self.path)
                 self._require_whole()
             yield
+
+    def _unnamed(self) -> bool:
+        """Whether there is a table that no line names; the lock is held, so that no writer is between the two."""
+        named = {place.items for place in self._trials.values()}
+        return any(name not in named for name in os.listdir(self.path / ITEMS) if not name.endswith(UNFINISHED))
 
     def _add(self, payload: bytes) -> None:
         append_whole(self.path / LOG, framed(self._next_number, payload))

@@ -193,7 +193,8 @@ class TrialRecord:
     def to_json(self) -> str:
         """One line of JSON."""
         metrics = [{"name": m.name, "strength": m.strength, **asdict(m.estimate)} for m in self.metrics]
-        document = {"spec": json.loads(self.spec.to_json()), "metrics": metrics, "environment": dict(self.environment)}
+        about = canonical(dict(self.environment), "the environment")
+        document = {"spec": json.loads(self.spec.to_json()), "metrics": metrics, "environment": about}
         return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @classmethod

@@ -4,7 +4,6 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from steerlens.theories import (
     Verdict,
     registrations,
 )
+from steerlens.theories._theory_run import stamp
 
 
 def write_theories(
@@ -183,11 +183,10 @@ def theories_limits(evidence: TheoryEvidence) -> list[str]:
 
 def registered_when(evidence: TheoryEvidence, folder: Path) -> str:
     """Whether the predictions were registered before anything was measured, by the dates of both."""
-    stamps = [r.when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") for r in registrations(folder).values()]
-    measured = [str(c.provenance.environment.get("date", "")) for c in evidence.comparisons.values()]
-    late = sum(bool(date) and date < max(stamps, default="") for date in measured)
+    last = max((stamp(r.when) for r in registrations(folder).values()), default="")
+    late = sum(date < last for date in evidence.measured_when)
     if late:
-        of = f"{late} of {len(measured)} concepts were measured"
+        of = f"{late} of {len(evidence.comparisons)} concepts were measured"
         return f"By rule. Predictions were registered after {of}: hints, no tests."
     return "By rule, from predictions registered before the test half was read."
 

@@ -124,6 +124,24 @@ class StoreLaws:
                 self._assert_survived(store_type, written, path, at_most=1)
                 _put_back(written, self._kept)
 
+    def test_a_log_that_lost_whole_lines_gets_them_back(self, store_type: Any, written: Path) -> None:
+        """Cut between two lines, emptied or deleted, it looks like a shorter store; the tables know better."""
+        for path, whole in self._each_file(written):
+            ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
+            if not ends or ends[-1] != len(whole) or path.suffix == ".parquet":
+                continue
+            for size in (0, *ends[:-1]):
+                path.write_bytes(whole[:size])
+                store = store_type(written)
+                assert store.put_back() > 0
+                assert store.put_back() == 0
+                _assert_all_true(store_type(written), range(N_TRIALS))
+                _put_back(written, self._kept)
+                path.write_bytes(whole[:size])
+                store_type(written).append(*made_up_trial(7))
+                _assert_all_true(store_type(written), [*range(N_TRIALS), 7])
+                _put_back(written, self._kept)
+
     @pytest.mark.slow
     @pytest.mark.usefixtures("without_sync")
     def test_a_flipped_bit_anywhere_is_found_and_named(self, store_type: Any, written: Path) -> None:

@@ -9,7 +9,7 @@ from steerlens.theories._across_models import across_models
 from steerlens.theories._adapters import records_of
 from steerlens.theories._admissibility import Admissibility, admissibility
 from steerlens.theories._bures import bures_term, bures_z
-from steerlens.theories._catalogue import THEORIES, theory, theory_ids
+from steerlens.theories._catalogue import THEORIES, own_theory, theory, theory_ids
 from steerlens.theories._estimates import (
     correlation_over,
     jackknife_over,
@@ -125,6 +125,7 @@ __all__ = [
     "load_theory_study",
     "maturity_records",
     "mean_over",
+    "own_theory",
     "path_records",
     "ratio_over",
     "records_for",

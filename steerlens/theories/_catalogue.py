@@ -1,6 +1,11 @@
 """The hypotheses that come with steerlens, by id."""
 
-from steerlens.errors import UnknownNameError
+import hashlib
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+from steerlens.errors import OptionError, UnknownNameError
 from steerlens.theories._hypothesis import Hypothesis
 from steerlens.theories._t01_linear_representation import LinearRepresentation
 from steerlens.theories._t02_affine_optimality import AffineOptimality
@@ -63,3 +68,34 @@ def theory(id_: str) -> Hypothesis:
     if id_.lower() not in found:
         raise UnknownNameError("theory", id_, theory_ids())
     return found[id_.lower()]
+
+
+def own_theory(reference: str) -> Hypothesis:
+    """A hypothesis of your own, with its defaults: ``"my_theory.py:MyTheory"``. The file's code is run.
+
+    Raises:
+        OptionError: If there is no such file or class, it fails when it is run, or it is no hypothesis.
+    """
+    name, _, kind = reference.rpartition(":")
+    path = Path(name)
+    if not path.is_file():
+        raise OptionError(
+            f"{reference!r} names no file. Give a Python file and a class, such as my_theory.py:MyTheory."
+        )
+    module = "steerlens_own_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    spec = spec_from_file_location(module, path.resolve())
+    if spec is None or spec.loader is None:
+        raise OptionError(f"{name} is no Python file. Give one, such as my_theory.py:MyTheory.")
+    found = module_from_spec(spec)
+    sys.modules[module] = found
+    try:
+        spec.loader.exec_module(found)
+        made = getattr(found, kind)()
+    except AttributeError:
+        there = [n for n, v in vars(found).items() if isinstance(v, type) and v.__module__ == module]
+        raise OptionError(f"{name} has no class {kind!r}; it has {', '.join(there) or 'none'}.") from None
+    except Exception as error:  # it is the user's code: say what it said
+        raise OptionError(f"{reference} cannot be loaded: {type(error).__name__}: {error}.") from error
+    if not isinstance(made, Hypothesis):
+        raise OptionError(f"{reference} is no Hypothesis. See examples/my_theory.py.")
+    return made

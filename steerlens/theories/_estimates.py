@@ -7,10 +7,12 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import stats
 
 from steerlens.errors import EstimateError
 from steerlens.numerics import Estimate, spearman
+from steerlens.numerics._sign_flip import flip_signs
 from steerlens.theories._verdict import Control
 
 Array = npt.NDArray[np.float64]
@@ -18,6 +20,9 @@ MIN_UNITS = 5
 
 ATTAINABLE = 0.9
 """Least rank correlation that units must be able to reach, however they are ordered."""
+
+ROUNDING = 1e-12
+"""What differs by less than this share of its size does not differ."""
 
 CONTROL_LEVEL = 0.99
 """Of the intervals of controls: where there is nothing, one study in two hundred goes on by chance."""
@@ -61,18 +66,18 @@ def mean_over(
         span: How far a cluster could lie from the others, for values of which many are equal. Where none of k differs,
             those that would make up at most 1 − ((1 − level)/2)^(1/k) of all, and the interval allows each the span.
 
+    Where no unit differs, to rounding, and no span is given, the interval is a point: so it is of what was made up
+    without noise, and of what a model does exactly.
+
     Raises:
-        EstimateError: If a value is not finite, there are fewer than five clusters, or their means do not vary and no
-            span is given.
+        EstimateError: If a value is not finite, or there are fewer than five clusters.
     """
     means = unit_means(values, clusters)
     k = len(means)
     value, error = float(means.mean()), float(means.std(ddof=1) / np.sqrt(k))
-    if not error > 1e-12 * max(abs(value), 1.0) and span is not None:
-        unseen = span * (1 - ((1 - level) / 2) ** (1 / k))
+    if not error > ROUNDING * float(np.abs(means).max()):
+        unseen = 0.0 if span is None else span * (1 - ((1 - level) / 2) ** (1 / k))
         return Estimate(value, value - unseen, value + unseen, level, np.size(values), k, "exact, no unit differs")
-    if not error > 0:
-        raise EstimateError(f"All {k} units have the mean {value:g}; an interval needs units that vary.")
     half = float(stats.t.ppf((1 + level) / 2, k - 1)) * error
     return Estimate(value, value - half, value + half, level, np.size(values), k, "t of unit means")
 
@@ -146,7 +151,7 @@ def jackknife_over(
         level: Coverage aimed at.
 
     Raises:
-        EstimateError: If there are fewer than five clusters, or a value is not finite or does not vary.
+        EstimateError: If there are fewer than five clusters, or a value is not finite.
 
     References:
         tukey1958.
@@ -155,8 +160,10 @@ def jackknife_over(
     value = statistic(codes >= 0)
     without = np.array([statistic(codes != i) for i in range(len(names))])
     error = jackknife_error(without)
-    if not np.isfinite([value, error]).all() or error == 0:
-        raise EstimateError("A ratio is not finite, or does not depend on the units. Look for zeros below the line.")
+    if not np.isfinite([value, error]).all():
+        raise EstimateError("A ratio is not finite. Look for zeros below the line.")
+    if not error > ROUNDING * float(np.abs(without).max()):
+        return Estimate(value, value, value, level, len(codes), len(names), "exact, no unit differs")
     half = float(stats.t.ppf((1 + level) / 2, len(names) - 1)) * error
     return Estimate(value, value - half, value + half, level, len(codes), len(names), "jackknife over units")
 
@@ -171,13 +178,18 @@ def ratio_over(above: npt.ArrayLike, below: npt.ArrayLike, clusters: Sequence[Ha
     """Ratio of sums with its jackknife interval.
 
     Raises:
-        EstimateError: As `jackknife_over`.
+        EstimateError: As `jackknife_over`; and if what stands below the line is not above zero in sum, also without any
+            one unit: two effects that both go the wrong way are no share of each other.
     """
     a, b = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
 
     def ratio(kept: npt.NDArray[np.bool_]) -> float:
         under = float(b[kept].sum())
-        return float(a[kept].sum()) / under if under else float("nan")
+        if not under > 0:
+            raise EstimateError(
+                f"A share of something needs that to be above zero, but over the units it is {under:.3g}."
+            )
+        return float(a[kept].sum()) / under
 
     return jackknife_over(ratio, clusters, level=level)
 
@@ -193,18 +205,47 @@ def relative_gain(of: npt.ArrayLike, over: npt.ArrayLike) -> Array:
     return out
 
 
+def within_models(wide: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Columns less their mean in each model, where there are several: models differ, and that is no correlation."""
+    if wide.index.get_level_values("model").nunique() == 1:
+        return wide
+    of = wide[list(columns)]
+    return wide.assign(**{c: (of - of.groupby(level="model").transform("mean"))[c] for c in columns})
+
+
 def steers(effect: npt.ArrayLike, random: npt.ArrayLike, clusters: Sequence[Hashable]) -> Control:
-    """Whether a method does more than matched-norm random directions: what does nothing says nothing of theories."""
-    found = mean_over(np.asarray(effect) - np.asarray(random), clusters, level=CONTROL_LEVEL)
-    said = f"effect above random directions {found} nats"
-    return Control("steers beyond random directions", found.low > 0, f"{said}{'.' if found.low > 0 else ': nothing.'}")
+    """Whether a method does more than matched-norm random directions: what does nothing says nothing of theories.
+
+    Signs of units are flipped, all choices up to twenty units: in one study of two hundred where nothing steers it goes
+    on by chance. Effects may be of very different size: one large one among small ones of the same sign hides nothing,
+    as it would in a t-test. Of fewer than eight units no choice of signs is as rare, and Student's interval decides.
+
+    References:
+        fisher1935.
+    """
+    difference = np.asarray(effect) - np.asarray(random)
+    above = unit_means(difference, clusters)
+    up = f"above zero on {int((above > 0).sum())} of {len(above)}"
+    if 2.0 ** (1 - len(above)) > 1 - CONTROL_LEVEL:
+        found = mean_over(difference, clusters, level=CONTROL_LEVEL)
+        passed, how = found.low > 0, f"{found} nats, {up}"
+    else:
+        p = flip_signs(above, seed=0).p_value
+        passed, how = bool(above.mean() > 0 and p <= 1 - CONTROL_LEVEL), f"{above.mean():.3g} nats, {up} (p = {p:.2g})"
+    said = f"effect above random directions {how}{'.' if passed else ': not shown.'}"
+    return Control("steers beyond random directions", passed, said)
 
 
 def varies(values: npt.ArrayLike, errors: npt.ArrayLike, name: str) -> Control:
-    """Whether units differ by more than their noise (χ² at 0.001): a correlation of noise says nothing of theories."""
+    """Whether units differ by more than their noise (χ² at 0.001): a correlation of noise says nothing of theories.
+
+    Intervals without width tell no noise, so that nothing can be said.
+    """
     x, e = np.asarray(values, dtype=np.float64), np.asarray(errors, dtype=np.float64)
     noise = float(np.mean(e**2))
-    ratio = float(x.var(ddof=1)) / noise if noise > 0 else np.inf
+    if not noise > 0:
+        return Control(f"{name} varies", False, f"the intervals of {name} have no width, so that its noise is unknown.")
+    ratio = float(x.var(ddof=1)) / noise
     critical = float(stats.chi2.ppf(0.999, len(x) - 1)) / (len(x) - 1)
     said = f"the variance of {name} between units is {ratio:.2g} times its noise; {critical:.2g} would be chance"
-    return Control(f"{name} varies", bool(ratio > critical and x.var() > 0), f"{said}.")
+    return Control(f"{name} varies", ratio > critical, f"{said}.")

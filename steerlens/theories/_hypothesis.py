@@ -3,7 +3,6 @@
 import abc
 import dataclasses
 import hashlib
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from typing import ClassVar, final
 import pandas as pd
 
 from steerlens.errors import EstimateError, OptionError
-from steerlens.theories._records import Quantity, gather
+from steerlens.theories._frozen_code import class_source, frozen_code, rule_version
+from steerlens.theories._records import Quantity, check_one_model, gather
 from steerlens.theories._verdict import (
     Evidence,
     Outcome,
@@ -125,27 +125,27 @@ class Hypothesis(abc.ABC):
             by: More columns that tell rows apart, such as ``strength``.
 
         Raises:
-            EstimateError: If something is missing, not finite, or there are fewer units than ``min_units``.
+            EstimateError: If something is missing, not finite, or there are fewer units than ``min_units``; or if there
+                are several models, and ``population`` says "of one model".
         """
         wanted = {name: q for name, q in self.quantities.items() if not only or name in only}
+        if "of one model" in self.population:
+            check_one_model(records, wanted)
         return gather(records, wanted, at_least=self.min_units, unit=self.unit, by=by)
 
     @property
     def canonical(self) -> str:
-        """Every statement, field, prediction and margin as canonical JSON, with the hash of the class's source.
+        """Every statement, field, prediction and margin as canonical JSON, with the hash of the code behind them.
 
         Raises:
             OptionError: If the class has no source on disk, as one typed into a prompt.
         """
-        try:
-            source = inspect.getsource(type(self))
-        except (OSError, TypeError):
-            raise OptionError(
-                f"{type(self).__name__} has no source that could be frozen. Define it in a file or a notebook."
-            ) from None
+        return self._document(code=frozen_code(type(self), Hypothesis))
+
+    def _document(self, **code: str) -> str:
         document = {
             "class": type(self).__qualname__,
-            "source": hashlib.sha256(source.encode()).hexdigest(),
+            **code,
             "statement": [self.id, self.theory, list(self.citations), self.population, self.design],
             "fields": {f.name: getattr(self, f.name) for f in dataclasses.fields(self)},
             "quantities": {name: dataclasses.asdict(q) for name, q in self.quantities.items()},
@@ -157,6 +157,13 @@ class Hypothesis(abc.ABC):
     def fingerprint(self) -> str:
         """SHA-256 of the canonical text: equal for equal hypotheses, another for a margin changed afterwards."""
         return hashlib.sha256(self.canonical.encode()).hexdigest()
+
+    def is_registered_as(self, registered: Registration) -> bool:
+        """Whether this is what was registered; of registrations without a rule only the class's own text was frozen."""
+        if registered.rule:
+            return self.fingerprint == registered.fingerprint
+        source = hashlib.sha256(class_source(type(self)).encode()).hexdigest()
+        return hashlib.sha256(self._document(source=source).encode()).hexdigest() == registered.fingerprint
 
     @final
     def judge(
@@ -170,8 +177,14 @@ class Hypothesis(abc.ABC):
             registered: As it was frozen; a hypothesis that has changed since is void.
         """
         level = self.level if level is None else level
-        if registered is not None and registered.fingerprint != self.fingerprint:
+        if registered is not None and not self.is_registered_as(registered):
             return self._verdict(Outcome.VOID, level, None, _changed(self, registered))
+        verdict = self._judged(records, level)
+        if registered is None or registered.rule == rule_version():
+            return verdict
+        return dataclasses.replace(verdict, reason=f"{verdict.reason} {_other_rule(registered)}")
+
+    def _judged(self, records: pd.DataFrame, level: float) -> Verdict:
         try:
             evidence = strict = self.evidence(records, level=level)
             against = sum(p.threshold is not None for p in self.predictions)
@@ -180,6 +193,8 @@ class Hypothesis(abc.ABC):
                 strict = self.evidence(records, level=1 - (1 - level) / against)
         except EstimateError as error:
             return self._verdict(Outcome.VOID, level, None, str(error))
+        except Exception as error:  # of a hypothesis that is not ours: it must not cost the verdicts of the others
+            return self._verdict(Outcome.VOID, level, None, f"Its evidence failed: {type(error).__name__}: {error}.")
         failed = [c for c in evidence.controls if not c.passed]
         if failed:
             return self._verdict(Outcome.VOID, level, evidence, " ".join(f"{c.name}: {c.reason}" for c in failed))
@@ -250,3 +265,9 @@ def _changed(hypothesis: Hypothesis, registered: Registration) -> str:
         f"its fingerprint is {hypothesis.fingerprint[:12]}, and was {registered.fingerprint[:12]}. "
         "Judge the registered one, or register this one and read new data."
     )
+
+
+def _other_rule(registered: Registration) -> str:
+    if not registered.rule:
+        return "(Registered when a class was frozen without the rule; judged by today's.)"
+    return f"(Judged by rule {rule_version()}; registered under {registered.rule}.)"

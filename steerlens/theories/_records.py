@@ -30,6 +30,17 @@ distractor sentences. ``group``, ``item``: of a question or word, where a row is
 are several. ``value``, ``low``, ``high``, ``level``, ``n``: the estimate, as in `Estimate`.
 """
 
+IDENTITY = ("model", "concept", "role", "method", "setting", "strength", "budget", "context", "group", "item", "seed",
+            "site", "layer", "quantity")  # fmt: skip
+"""Columns that tell rows of the test part apart: two rows that agree in all of them are one number twice."""
+
+_SHARE, _SIGNED = (-0.5, 1.5), (-1.5, 1.5)
+RANGES: Mapping[str, tuple[float, float]] = {
+    "anti_steered": _SHARE, "alignment": _SHARE, "accuracy": _SHARE, "rise": _SHARE, "own_p": _SHARE,
+    "independent_p": _SHARE, "coherence": _SIGNED, "cosine": _SIGNED, "accuracy_gain": _SIGNED,
+}  # fmt: skip
+"""Where values of a bounded quantity can lie, with room for the noise of estimates; beyond is another unit."""
+
 QUANTITIES: Mapping[str, str] = {
     "effect": "change of propensity at a strength, nats",
     "effect_at_budget": "change of propensity at the budget of KL on neutral text, nats",
@@ -119,8 +130,9 @@ def gather(
         by: More columns that tell units apart.
 
     Raises:
-        EstimateError: If columns or rows are missing, a value is not finite, a unit lacks a quantity that another has,
-            units mix sites or budgets, or there are too few concepts.
+        EstimateError: If columns or rows are missing, a value is not finite, out of range, or there twice, a unit lacks
+            a quantity that another has, units mix sites or budgets, some methods were measured on other concepts than
+            others (with ``by`` of "method"), or there are too few concepts.
     """
     missing = [c for c in THEORY_COLUMNS if c not in records.columns]
     if missing:
@@ -143,6 +155,8 @@ def gather(
     index = pd.MultiIndex.from_tuples([u for u, kept in zip(rows.unit_names, anywhere, strict=True) if kept],
                                       names=rows.keys)  # fmt: skip
     wide = pd.DataFrame({name: values[anywhere] for name, values in columns.items()}, index=index)
+    if "method" in by:
+        _check_crossed(wide)
     check_units(wide, at_least, unit)
     return wide
 
@@ -157,6 +171,33 @@ def check_units(wide: pd.DataFrame, at_least: int, unit: Sequence[str] = ("conce
     if n < at_least:
         named = " × ".join(unit) + (f" {of}" if of else "")
         raise EstimateError(f"{n} units ({named}) were measured; {at_least} are needed. Measure more.")
+
+
+def check_one_model(records: pd.DataFrame, wanted: Mapping[str, Quantity]) -> None:
+    """Refuse test rows of several models where a claim is about one.
+
+    Raises:
+        EstimateError: If there are several.
+    """
+    if not {"model", "split", "quantity"} <= set(records.columns):
+        return  # `gather` says what is missing
+    asked = records["quantity"].isin({q.name for q in wanted.values()}) & (records["split"] == "test")
+    models = sorted(set(records.loc[asked, "model"].astype(str)))
+    if len(models) > 1:
+        raise EstimateError(
+            f"The claim is about one model, but the records are of {', '.join(models)}. Judge each alone."
+        )
+
+
+def _check_crossed(wide: pd.DataFrame) -> None:
+    """Methods are compared on the same concepts."""
+    methods = set(wide.index.get_level_values("method"))
+    for unit, rows in wide.reset_index("method").groupby(level=["model", "concept"])["method"]:
+        if missing := sorted(methods - set(rows)):
+            raise EstimateError(
+                f"Methods are compared on the same concepts, but {', '.join(missing)} was not measured on {unit[1]!r} "
+                f"of {unit[0]!r}. Measure it there, or leave it out."
+            )
 
 
 def units_in(wide: pd.DataFrame, unit: Sequence[str] = ("concept",)) -> list[Hashable]:
@@ -174,6 +215,7 @@ class _Rows:
     keys: list[str]
     unit_names: list[tuple[Hashable, ...]]
     codes: npt.NDArray[np.int64]
+    twice: npt.NDArray[np.bool_]
 
     @classmethod
     def of(cls, records: pd.DataFrame, keys: list[str]) -> "_Rows":
@@ -183,7 +225,8 @@ class _Rows:
         tuples = list(zip(*(columns[k].tolist() for k in keys), strict=True))
         for t in sorted(set(tuples), key=repr):
             number[t] = len(number)
-        return cls(columns, keys, list(number), np.array([number[t] for t in tuples], dtype=np.int64))
+        twice = pd.DataFrame({c: columns[c] for c in IDENTITY}).duplicated().to_numpy()
+        return cls(columns, keys, list(number), np.array([number[t] for t in tuples], dtype=np.int64), twice)
 
     def of_quantity(self, quantity: Quantity) -> npt.NDArray[np.bool_]:
         """Which rows are of a quantity; none only if it is optional."""
@@ -199,11 +242,43 @@ class _Rows:
         if not mask.any():
             if quantity.optional:
                 return mask
-            raise EstimateError(f"No record of {quantity} on the test split. Measure it.")
+            raise EstimateError(f"No record of {quantity} on the test split. {self._instead(quantity, role)}")
         if not np.isfinite(c["value"][mask].astype(np.float64)).all():
             raise EstimateError(f"Some records of {quantity} are NaN or infinite. Look where they come from.")
+        self._check_range(mask, quantity)
+        self._check_once(mask, quantity)
         self._check_one_place(mask, quantity)
         return mask
+
+    def _instead(self, quantity: Quantity, role: str) -> str:
+        """What there is of a quantity whose rows are not those asked for."""
+        there = self.columns["quantity"] == quantity.name
+        if not there.any():
+            return "Measure it."
+        seen = sorted({(r, m, s) for r, m, s in zip(*(self.columns[c][there] for c in ("role", "method", "setting")),
+                                                    strict=True)})  # fmt: skip
+        said = "; ".join(f"role {r!r}, method {m!r}, setting {s!r}" for r, m, s in seen[:4])
+        return f"There are {int(there.sum())} of that name: {said}. Role {role!r} was expected."
+
+    def _check_range(self, mask: npt.NDArray[np.bool_], quantity: Quantity) -> None:
+        c = self.columns
+        low, high = RANGES.get(quantity.name, (-np.inf, np.inf))
+        x = c["value"][mask]
+        outside = x[(x < low) | (x > high)]
+        if len(outside):
+            raise EstimateError(
+                f"{quantity} is {QUANTITIES[quantity.name]}, but a record has {outside[0]:g}. Look for its unit."
+            )
+        if (c["low"][mask] > c["high"][mask]).any():
+            raise EstimateError(f"Some intervals of {quantity} end below their beginning. Look where they come from.")
+
+    def _check_once(self, mask: npt.NDArray[np.bool_], quantity: Quantity) -> None:
+        if self.twice[mask].any():
+            i = np.flatnonzero(mask & self.twice)[0]
+            which = ", ".join(f"{k} {self.columns[k][i]!r}" for k in ("model", "concept", "method", "setting"))
+            raise EstimateError(
+                f"{quantity} has two rows that nothing tells apart ({which}). Drop one, or give them a seed or an item."
+            )
 
     def _method(self, mask: npt.NDArray[np.bool_], quantity: Quantity) -> str:
         all_names = set(self.columns["method"][mask].tolist())
@@ -247,13 +322,17 @@ class _Rows:
             return count, count
         if quantity.reduce == "error":
             return np.sqrt(mean / rows), count
-        return np.sqrt(np.bincount(codes, (x - mean[codes]) ** 2, k) / np.maximum(count - 1, 1)), count
+        sd = np.sqrt(np.bincount(codes, (x - mean[codes]) ** 2, k) / np.maximum(count - 1, 1))
+        return np.where(sd > 1e-12 * np.abs(mean), sd, 0.0), count
 
 
 def _plain(column: "pd.Series[Any]", name: str) -> npt.NDArray[Any]:
-    """Texts as objects, numbers in float64; what is no number is NaN, and refused where it is needed."""
+    """Texts as objects, empty where there is none, as after a file that keeps no empty texts; numbers in float64.
+
+    What is no number is NaN, and refused where it is needed.
+    """
     if name in _TEXT:
-        return column.to_numpy(dtype=object)
+        return column.to_numpy(dtype=object, na_value="")
     return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from steerlens.errors import ArtefactError, OptionError
+from steerlens.theories._frozen_code import rule_version
 from steerlens.theories._hypothesis import Hypothesis
 from steerlens.theories._verdict import Registration
 
@@ -36,9 +37,9 @@ def register(hypotheses: Sequence[Hypothesis], folder: str | Path, *, when: date
     if len(set(ids)) < len(ids):
         raise OptionError(f"Every hypothesis needs an id of its own, but got {', '.join(ids)}.")
     before = registrations(folder)
-    given = [Registration(h.id, h.fingerprint, when, h.canonical) for h in hypotheses]
-    for r in given:
-        if r.hypothesis in before and before[r.hypothesis].fingerprint != r.fingerprint:
+    given = [Registration(h.id, h.fingerprint, when, h.canonical, rule_version()) for h in hypotheses]
+    for h, r in zip(hypotheses, given, strict=True):
+        if r.hypothesis in before and not h.is_registered_as(before[r.hypothesis]):
             raise OptionError(
                 f"{r.hypothesis} was registered on {before[r.hypothesis].when:%Y-%m-%d %H:%M} with other content. "
                 "A changed hypothesis needs new data and a folder of its own."
@@ -72,7 +73,7 @@ def _read(line: bytes, where: str) -> Registration:
 
     try:
         document = json.loads(line)
-        fields = {k: document[k] for k in ("hypothesis", "fingerprint", "text")}
+        fields = {k: document[k] for k in ("hypothesis", "fingerprint", "text")} | {"rule": document.get("rule", "")}
         when = datetime.fromisoformat(document["when"])
     except (ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{where} is not a registration ({error}).") from None
@@ -82,7 +83,7 @@ def _read(line: bytes, where: str) -> Registration:
         raise ArtefactError(
             f"{where}: the fingerprint of {fields['hypothesis']} is not that of its text. Was it edited?"
         )
-    return Registration(fields["hypothesis"], fields["fingerprint"], when, fields["text"])
+    return Registration(fields["hypothesis"], fields["fingerprint"], when, fields["text"], fields["rule"])
 
 
 def _append(path: Path, new: Sequence[Registration]) -> None:
@@ -97,6 +98,6 @@ def _append(path: Path, new: Sequence[Registration]) -> None:
         file.truncate(whole)
         for r in new:
             fields = {"hypothesis": r.hypothesis, "fingerprint": r.fingerprint, "when": r.when.isoformat()}
-            file.write(json.dumps(fields | {"text": r.text}, ensure_ascii=False).encode() + b"\n")
+            file.write(json.dumps(fields | {"rule": r.rule, "text": r.text}, ensure_ascii=False).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())

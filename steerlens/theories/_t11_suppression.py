@@ -7,10 +7,11 @@ from typing import ClassVar, final
 import numpy as np
 import pandas as pd
 
-from steerlens.theories._estimates import mean_over, share_over, steers
+from steerlens.errors import EstimateError
+from steerlens.theories._estimates import MIN_UNITS, mean_over, share_over, steers
 from steerlens.theories._hypothesis import Hypothesis, PlantedCase
 from steerlens.theories._planted_studies import PlantedStudy
-from steerlens.theories._records import Quantity, tidy, units_in
+from steerlens.theories._records import Quantity, gather, tidy, units_in
 from steerlens.theories._verdict import Evidence, Prediction
 
 
@@ -58,16 +59,30 @@ class SuppressionIsEasier(Hypothesis):
         )
 
     def evidence(self, records: pd.DataFrame, *, level: float) -> Evidence:
-        w = self.read(records)
+        w = self.read(records, "up", "down", "random_up", "random_down")
         units = units_in(w)
         found = {
             "share": share_over(w["down"] > w["up"], units, level=level),
             "mean": mean_over(w["down"] - w["up"], units, level=level),
         }
-        if {"kl_ablation", "kl_shift"} <= set(w.columns):
-            found["cost"] = mean_over(np.log(w["kl_ablation"] / w["kl_shift"]), units, level=level)
+        if (cost := self._cost(records)) is not None:
+            found["cost"] = mean_over(cost, units_in(cost.to_frame()), level=level)
         moved = steers(w["up"] + w["down"], w["random_up"] + w["random_down"], units)
         return Evidence(found, (moved,), len(w))
+
+    def _cost(self, records: pd.DataFrame) -> "pd.Series[float] | None":
+        """Log ratio of both KLs where both were measured and are above zero; None if that is on too few concepts."""
+        parts = {name: self.quantities[name] for name in ("kl_ablation", "kl_shift")}
+        try:
+            both = [gather(records, {name: q}, at_least=MIN_UNITS, unit=self.unit) for name, q in parts.items()]
+        except EstimateError:
+            return None  # it counts where it was measured
+        w = pd.concat(both, axis=1, join="inner")
+        w = w[(w > 0).all(axis=1)]
+        if len(set(units_in(w))) < MIN_UNITS:
+            return None
+        cost: pd.Series[float] = np.log(w["kl_ablation"]) - np.log(w["kl_shift"])
+        return cost
 
     def planted(self, case: PlantedCase, *, seed: int) -> pd.DataFrame:
         study, arm = PlantedStudy.of(seed), {"role": "method", "method": self.shift}

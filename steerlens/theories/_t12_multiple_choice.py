@@ -7,7 +7,7 @@ from typing import ClassVar, final
 import numpy as np
 import pandas as pd
 
-from steerlens.theories._estimates import correlation_over, share_over, varies
+from steerlens.theories._estimates import correlation_over, share_over, varies, within_models
 from steerlens.theories._hypothesis import Hypothesis, PlantedCase
 from steerlens.theories._planted_studies import NOISE, PlantedStudy
 from steerlens.theories._records import Quantity, tidy, units_in
@@ -18,6 +18,8 @@ from steerlens.theories._verdict import Evidence, Prediction
 @dataclass(frozen=True, kw_only=True)
 class MultipleChoiceIsAProxy(Hypothesis):
     """Concepts have the same order, and effects the same sign, under forced choice and in open-ended text.
+
+    The order is that within models: of several, each effect counts less its model's mean.
 
     References:
         pres2024.
@@ -54,11 +56,12 @@ class MultipleChoiceIsAProxy(Hypothesis):
     def evidence(self, records: pd.DataFrame, *, level: float) -> Evidence:
         w = self.read(records)
         units = units_in(w)
+        inside = within_models(w, ("choice", "open"))
         found = {
-            "rho": correlation_over(w["choice"], w["open"], units, level=level),
+            "rho": correlation_over(inside["choice"], inside["open"], units, level=level),
             "signs": share_over(w["choice"] * w["open"] < 0, units, level=level),
         }
-        return Evidence(found, tuple(varies(w[c], w[f"{c}_error"], c) for c in ("choice", "open")), len(w))
+        return Evidence(found, tuple(varies(inside[c], w[f"{c}_error"], c) for c in ("choice", "open")), len(w))
 
     def planted(self, case: PlantedCase, *, seed: int) -> pd.DataFrame:
         study = PlantedStudy.of(seed, 50)

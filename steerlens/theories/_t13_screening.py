@@ -7,7 +7,7 @@ from typing import ClassVar, final
 import numpy as np
 import pandas as pd
 
-from steerlens.theories._estimates import MIN_UNITS, Array, correlation_over, varies
+from steerlens.theories._estimates import MIN_UNITS, Array, correlation_over, varies, within_models
 from steerlens.theories._hypothesis import Hypothesis, PlantedCase
 from steerlens.theories._planted_studies import NOISE, PlantedStudy
 from steerlens.theories._records import Quantity, gather, tidy, units_in
@@ -20,7 +20,8 @@ class ScreeningAtHome(Hypothesis):
     """Steerability orders concepts at home as it does elsewhere; what is lost is lost where the model objects.
 
     Settings are averaged for each concept. Relative steerability counts where that of the setting's own map is not near
-    zero: rows where it is below 0.25 are to be left out of the records, as published.
+    zero: rows where it is below 0.25 are to be left out of the records, as published; concepts without any are left
+    out of that correlation alone. Of several models, each number counts less its model's mean.
 
     References:
         tan2024.
@@ -59,16 +60,20 @@ class ScreeningAtHome(Hypothesis):
     def evidence(self, records: pd.DataFrame, *, level: float) -> Evidence:
         w = self.read(records, "home", "home_error", "away", "away_error")
         units = units_in(w)
-        found = {"rho": correlation_over(w["home"], w["away"], units, level=level)}
+        inside = within_models(w, ("home", "away"))
+        found = {"rho": correlation_over(inside["home"], inside["away"], units, level=level)}
         if objecting := self._objecting(records):
             found["objects"] = correlation_over(*objecting, level=level)
-        return Evidence(found, tuple(varies(w[c], w[f"{c}_error"], c) for c in ("home", "away")), len(w))
+        return Evidence(found, tuple(varies(inside[c], w[f"{c}_error"], c) for c in ("home", "away")), len(w))
 
     def _objecting(self, records: pd.DataFrame) -> tuple[Array, Array, list[Hashable]] | None:
         """Relative steerability and gap of the concepts that have both, and their names; None if they are few."""
         parts = {name: self.quantities[name] for name in ("relative", "gap")}
         there = [q.name in set(records["quantity"]) for q in parts.values()]
-        w = gather(records, parts, at_least=0, unit=self.unit) if all(there) else pd.DataFrame()
+        if not all(there):
+            return None
+        both = [gather(records, {name: q}, at_least=0, unit=self.unit) for name, q in parts.items()]
+        w = within_models(pd.concat(both, axis=1, join="inner"), ("relative", "gap"))
         if len(w) == 0 or len(set(units_in(w, self.unit))) < MIN_UNITS:
             return None
         return w["relative"].to_numpy(), w["gap"].to_numpy(), units_in(w, self.unit)

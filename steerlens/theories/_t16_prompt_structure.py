@@ -34,7 +34,7 @@ class PromptStructure(Hypothesis):
     id: ClassVar[str] = "T16"
     theory: ClassVar[str] = "Prompt structure: steering depends on the form of the prompt and fades with context."
     citations: ClassVar[tuple[str, ...]] = ("niranjan2025",)
-    population: ClassVar[str] = "Words of one task in one model."
+    population: ClassVar[str] = "Words of one task, of one model."
     design: ClassVar[str] = "Full factorial of words, formats, doses of a function vector and distractor sentences."
     unit: ClassVar[tuple[str, ...]] = ("concept", "group")
 

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final
 
@@ -60,12 +60,27 @@ class TheoryEvidence:
     def verdicts(self, theories: tuple[Hypothesis, ...], folder: str | Path) -> tuple[Verdict, ...]:
         """Verdicts over hypotheses as they were registered in the folder, under Holm's method.
 
+        One that was registered when a concept had been measured, by the dates of both, is exploratory.
+
         Args:
             theories: Those of the study.
             folder: Where they were registered.
         """
         of = {h.id: records_for(h, self.records) for h in theories}
-        return judge_all(theories, of, registered=registrations(folder))
+        frozen, first = registrations(folder), min(self.measured_when, default="")
+        late = {name for name, r in frozen.items() if first and stamp(r.when) > first}
+        return judge_all(theories, of, registered=frozen, late=late)
+
+    @property
+    def measured_when(self) -> tuple[str, ...]:
+        """When each concept's comparison was finished, in UTC and as text, as far as that is known."""
+        dates = (str(c.provenance.environment.get("date", "")) for c in self.comparisons.values())
+        return tuple(date for date in dates if date)
+
+
+def stamp(when: datetime) -> str:
+    """A time as records have it: UTC, to the minute."""
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def run_theories(

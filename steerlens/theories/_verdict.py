@@ -163,13 +163,15 @@ class Registration:
         hypothesis: Its id.
         fingerprint: SHA-256 of its canonical text.
         when: Time stamp.
-        text: The canonical text: every field, prediction and margin, and the hash of the source.
+        text: The canonical text: every field, prediction and margin, and the hash of the code.
+        rule: Version of the code that judges all hypotheses; empty in registrations of before it was kept.
     """
 
     hypothesis: str
     fingerprint: str
     when: datetime
     text: str
+    rule: str = ""
 
 
 def detectable(found: Estimate, power: float) -> float:

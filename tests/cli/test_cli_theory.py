@@ -31,7 +31,8 @@ def test_a_theory_is_shown_with_what_refutes_it(run: Run):
         for p in h.predictions:
             assert f"predicts    {p}" in ran.out
             assert p.against in ran.out
-    assert "'effect_at_budget' (role 'random')" in ran.out
+    assert "'effect_at_budget': role 'random'; role 'method'; several seed; with low, high and level" in ran.out
+    assert "'gap_high': role ''" in ran.out
 
 
 def test_it_is_tried_on_simulated_studies_on_request(run: Run):
@@ -42,6 +43,37 @@ def test_it_is_tried_on_simulated_studies_on_request(run: Run):
 
 def test_an_unknown_theory_is_one_line(run: Run):
     assert_refused(run("theory", "show", "T99"), "'T99' is not a known theory")
+
+
+OWN = "examples/my_theory.py:LongerIsStronger"
+
+
+def test_a_theory_of_your_own_is_named_by_file_and_class(run: Run, tmp_path: Path):
+    ran = run("theory", "show", OWN)
+    assert ran.code == 0, ran.err
+    assert "Longer is stronger" in ran.out
+    (tmp_path / "bad.py").write_text("raise KeyError('x')")
+    (tmp_path / "other.py").write_text("class Other: pass")
+    for reference, said in (
+        ("nowhere.py:A", "names no file"),
+        ("examples/my_theory.py:Nope", "has no class 'Nope'; it has LongerIsStronger"),
+        (f"{tmp_path / 'bad.py'}:A", "cannot be loaded: KeyError"),
+        (f"{tmp_path / 'other.py'}:Other", "is no Hypothesis"),
+    ):
+        assert_refused(run("theory", "show", reference), said)
+
+
+@pytest.mark.slow
+def test_a_study_with_a_theory_of_your_own_is_run_and_reported(run: Run, tmp_path: Path):
+    out = tmp_path / "study"
+    asked = (OWN, "--model", "tiny-llama", "--concept", "plural", "--layers", "1", "--strengths", "0,1,4")
+    ran = run("theory", "run", *asked, "--max-pairs", "12", "--max-texts", "10", "--no-controls", "--out", out)
+    assert ran.code == 0, ran.err
+    assert "length void: 1 units (concept) were measured; 20 are needed" in ran.err
+    page = (out / "report.html").read_text("utf-8")
+    assert_refused(run("theory", "report", out), "holds length, which steerlens does not have")
+    assert run("theory", "report", out, "--theory", OWN).code == 0
+    assert (out / "report.html").read_text("utf-8") == page
 
 
 def test_a_study_is_asked_for_whole_or_from_a_file(run: Run):

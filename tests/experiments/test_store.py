@@ -1,5 +1,7 @@
 """Our store keeps the laws of stores, and its own promises: which byte, in which file, and what became of it."""
 
+import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -134,13 +137,15 @@ def measured_again(number: int, date: str) -> tuple[TrialRecord, pd.DataFrame]:
 
 @pytest.mark.parametrize("newest_file_first", [False, True])
 def test_of_two_tables_of_a_trial_the_newest_comes_back_once(tmp_path: Path, newest_file_first: bool):
-    """One line is lost and its trial measured again, then the whole log is lost."""
+    """A trial is measured again where its table does not lie yet, as before folders are merged; then all lines go."""
     store = ResultStore(tmp_path / "store")
     store.append(*made_up_trial(0))
     store.append(*measured_again(1, "2026-01-01 00:00 UTC"))
     [first] = [p for p in (store.path / "items").iterdir() if p.stem in lines_of(store)[1].decode()]
     (store.path / "log").write_bytes(lines_of(store)[0])
+    hidden = first.replace(tmp_path / first.name)
     assert ResultStore(store.path).append(*measured_again(1, "2026-01-02 00:00 UTC"))
+    hidden.replace(first)
     if newest_file_first:  # as a copy may leave it: the record's date decides
         os.utime(first)
     (store.path / "log").unlink()
@@ -151,6 +156,37 @@ def test_of_two_tables_of_a_trial_the_newest_comes_back_once(tmp_path: Path, new
     assert sum(b'"kind":"trial"' in line for line in lines_of(store)) == len(fresh) == 2
     assert set(fresh.items(made_up_trial(1)[0].spec)["measured"]) == {"2026-01-02 00:00 UTC"}
     assert fresh.damage() == []
+
+
+def test_a_trial_whose_line_is_lost_comes_back_before_it_is_measured_again(store: ResultStore):
+    (store.path / "log").write_bytes(lines_of(store)[0])
+    again = ResultStore(store.path)
+    assert len(again) == 1
+    assert again.append(*measured_again(1, "2026-01-02 00:00 UTC")) is False
+    assert len(again) == len(ResultStore(store.path)) == 3
+    assert "measured" not in again.items(made_up_trial(1)[0].spec)
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_a_stranger_among_the_tables_is_moved_aside(store: ResultStore, table: bool):
+    """Whole by its name, but no table of a trial; it must not keep a store from being examined."""
+    content = io.BytesIO()
+    pd.DataFrame({"x": [1]}).to_parquet(content)
+    data = content.getvalue() if table else b"no table at all"
+    name = f"{hashlib.sha256(data).hexdigest()}.parquet"
+    (store.path / "items" / name).write_bytes(data)
+    [found] = store.damage()
+    assert (found.file, found.what) == (f"items/{name}", "no table of a trial")
+    done = store.repair()
+    assert (done.kept, done.recovered, done.lost, done.moved) == (3, 0, (), (f"damaged/{name}",))
+    assert store.damage() == []
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path):
+    record, rows = made_up_trial(0)
+    store = ResultStore(tmp_path / "store")
+    store.append(replace(record, environment={"seconds": np.float32(0.5), "trials_together": np.int64(3)}), rows)
+    assert next(iter(store)).environment == {"seconds": 0.5, "trials_together": 3}
 
 
 def test_what_a_killed_writer_of_the_log_left_is_cleared_away(store: ResultStore):
@@ -237,7 +273,10 @@ def test_the_kernel_s_own_limit_on_file_size_is_survived(store: ResultStore):
     assert "log could not be written" in done.stdout
     assert "Free some space" in done.stdout
     assert (store.path / "log").stat().st_size == size
-    assert ResultStore(store.path).append(*made_up_trial(5)) is True
+    # Its table was on disk before the line was refused: it is put back, and not stored a second time.
+    assert ResultStore(store.path).append(*made_up_trial(5)) is False
+    assert made_up_trial(5)[0].spec in ResultStore(store.path)
+    assert ResultStore(store.path).damage() == []
 
 
 def test_a_big_store_is_read_once_and_then_asked_in_no_time(store: ResultStore):

@@ -146,9 +146,9 @@ def test_a_fit_is_ridge_regression_with_a_free_mean(kind: str):
 
 def test_wide_and_narrow_rows_of_one_gram_matrix_have_one_report():
     """Sources with many columns of rank six have the Gram matrix of sources with six: other solvers, same answer."""
-    h, d = noise(40, 0), noise(40, 1)
-    wide = torch.cat([h, torch.zeros(40, 60)], dim=1) @ torch.linalg.qr(noise(66, 2, width=66)).Q
-    few, many = (report(x, d, range(40)) for x in (h, wide))
+    rows, turn = (noise(40, 0), noise(40, 1)), torch.linalg.qr(noise(66, 2, width=66)).Q
+    few = report(*rows, range(40))
+    many = report(*(torch.cat([x, torch.zeros(40, 60)], dim=1) @ turn for x in rows), range(40))
     for name in ("constant", "linear", "nonlinear", "unexplained"):
         assert getattr(few, name).value == pytest.approx(getattr(many, name).value, abs=1e-9)
         assert getattr(few, name).low == pytest.approx(getattr(many, name).low, abs=1e-9)

@@ -1,6 +1,10 @@
 """What was registered stays, and a hypothesis that changed afterwards says nothing."""
 
+import hashlib
+import importlib.util
+import inspect
 import json
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,13 +14,16 @@ import pytest
 from steerlens.errors import ArtefactError, OptionError
 from steerlens.theories import (
     AnyDirectionWorks,
+    Hypothesis,
     LinearRepresentation,
     Outcome,
     PlantedCase,
+    Registration,
     judge_all,
     register,
     registrations,
 )
+from steerlens.theories._frozen_code import rule_version
 
 WHEN = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 LATER = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -113,3 +120,112 @@ def test_a_time_without_a_zone_and_ids_that_repeat_are_refused(tmp_path: Path):
         register([T1], tmp_path, when=WHEN.replace(tzinfo=None))
     with pytest.raises(OptionError, match="id of its own"):
         register([T1, T1], tmp_path, when=WHEN)
+
+
+MODULE = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+from steerlens.theories import *
+
+MARGIN = 0.0
+
+
+def shifted(x):
+    {shifted}
+
+
+class Base(Hypothesis):
+    def evidence(self, records, *, level):
+        w = self.read(records)
+        return Evidence({{"mean": mean_over(shifted(w["e"]), units_in(w), level=level)}}, (), len(w))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(Base):
+    id: ClassVar[str] = "mine"
+    theory: ClassVar[str] = "It rises."
+    citations: ClassVar[tuple[str, ...]] = ("holm1979",)
+    population: ClassVar[str] = "Simulated concepts."
+    design: ClassVar[str] = "One number a concept."
+
+    @property
+    def quantities(self):
+        return {{"e": Quantity("effect")}}
+
+    @property
+    def predictions(self):
+        return (Prediction("mean", "mean", "above", MARGIN, MARGIN),)
+
+    def planted(self, case, *, seed):
+        return tidy(PlantedStudy.of(seed).measured("effect", 1.0, 0.1))
+
+
+def unrelated():
+    return {unrelated}
+"""
+
+
+def written(folder: Path, name: str, **parts: str) -> Hypothesis:
+    """The hypothesis of a module on disk."""
+    text = MODULE.format(**{"shifted": "return x", "unrelated": "1"} | parts)
+    path = folder / f"{name}.py"
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module.Mine()
+
+
+@pytest.mark.parametrize(
+    ("change", "void"),
+    [
+        ({}, False),
+        ({"unrelated": "2"}, False),
+        ({"shifted": '"""Nothing is done."""\n    return x  # at all'}, False),
+        ({"shifted": "return x + 5"}, True),
+    ],
+)
+def test_what_a_hypothesis_uses_is_frozen_with_it_and_nothing_else(tmp_path: Path, change: dict[str, str], void: bool):
+    """The helper is called by an inherited method: neither is in the class's own text."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    after.mkdir()
+    register([written(before, "mine_frozen")], tmp_path, when=WHEN)
+    changed = written(after, "mine_frozen", **change)
+    records = changed.planted(PlantedCase.TRUE, seed=0)
+    verdict = changed.judge(records, registered=registrations(tmp_path)["mine"])
+    assert (verdict.outcome is Outcome.VOID) == void
+
+
+def test_a_constant_of_the_module_is_frozen_too(tmp_path: Path):
+    first = written(tmp_path, "mine_constant")
+    before = first.fingerprint
+    vars(sys.modules["mine_constant"])["MARGIN"] = -1.0
+    assert first.fingerprint != before
+
+
+def test_another_rule_is_said_and_voids_nothing(tmp_path: Path):
+    register([T1], tmp_path, when=WHEN)
+    frozen, records = registrations(tmp_path)["T1"], T1.planted(PlantedCase.TRUE, seed=1)
+    assert frozen.rule == rule_version()
+    assert "rule" not in T1.judge(records, registered=frozen).reason
+    later = T1.judge(records, registered=replace(frozen, rule="0123456789abcdef"))
+    assert later.outcome is Outcome.SUPPORTED
+    assert f"Judged by rule {rule_version()}; registered under 0123456789abcdef" in later.reason
+
+
+def test_a_registration_of_before_the_rule_was_kept_freezes_the_text_of_the_class():
+    """As the stored examples have it: a hash of the class's source, and no rule."""
+    source = hashlib.sha256(inspect.getsource(LinearRepresentation).encode()).hexdigest()
+    document = {k: v for k, v in json.loads(T1.canonical).items() if k != "code"} | {"source": source}
+    text = json.dumps(document, sort_keys=True, ensure_ascii=False)
+    old = Registration("T1", hashlib.sha256(text.encode()).hexdigest(), WHEN, text)
+    records = T1.planted(PlantedCase.TRUE, seed=1)
+    verdict = T1.judge(records, registered=old)
+    assert verdict.outcome is Outcome.SUPPORTED
+    assert "frozen without the rule" in verdict.reason
+    assert replace(T1, gain=0.5).judge(records, registered=old).outcome is Outcome.VOID

@@ -9,6 +9,9 @@ from statsmodels.stats.proportion import proportion_confint
 from steerlens.errors import EstimateError, OptionError
 from steerlens.theories import (
     THEORY_COLUMNS,
+    Outcome,
+    PlantedCase,
+    PlantedStudy,
     Quantity,
     correlation_over,
     gather,
@@ -19,6 +22,7 @@ from steerlens.theories import (
     rows_of,
     share_over,
     steers,
+    theory,
     tidy,
     units_in,
     varies,
@@ -154,10 +158,9 @@ def test_the_interval_of_a_ratio_covers():
 def test_too_few_units_or_none_that_vary_are_refused():
     with pytest.raises(EstimateError, match="4 units"):
         mean_over([1.0, 2.0, 3.0, 4.0], list("abcd"), level=0.95)
-    with pytest.raises(EstimateError, match="vary"):
-        mean_over(np.ones(6), list("abcdef"), level=0.95)
-    with pytest.raises(EstimateError, match="ratio"):
-        ratio_over(np.ones(6), np.zeros(6), list("abcdef"), level=0.95)
+    for below in (np.zeros(6), -np.ones(6), np.array([5.0, -1, -1, -1, -1, -1])):
+        with pytest.raises(EstimateError, match="needs that to be above zero"):
+            ratio_over(-np.ones(6), below, list("abcdef"), level=0.95)
     with pytest.raises(EstimateError, match="NaN"):
         correlation_over(np.full(6, np.nan), np.ones(6), list("abcdef"), level=0.95)
 
@@ -197,3 +200,143 @@ def test_the_interaction_is_unbiased(share: float):
     formats = 1 + share * np.array([-1.0, -1, 1, 1]) * np.sqrt(3 / 4)
     found = [_interaction(formats * rng.normal(1, 0.2, (40, 1)) + rng.normal(0, 0.6, (40, 4))) for _ in range(500)]
     assert np.mean(found) == pytest.approx(share**2, abs=0.004)
+
+
+def test_a_row_that_is_there_twice_is_refused_and_named():
+    """Doubled rows would halve variances: noise would pass for differences, and ten random directions for twenty."""
+    frame = records()
+    with pytest.raises(EstimateError, match=r"two rows that nothing tells apart .*'concept 00'"):
+        gather(pd.concat([frame, frame.iloc[:1]], ignore_index=True), SHIFT, at_least=5)
+    other_split = frame.assign(split="select")
+    assert len(gather(pd.concat([frame, other_split], ignore_index=True), SHIFT, at_least=5)) == 6
+    elsewhere = pd.concat([frame, tidy(rows_of("norm", X[:, 0]), rows_of("norm", X[:, 0]))], ignore_index=True)
+    assert len(gather(elsewhere, SHIFT, at_least=5)) == 6
+
+
+@pytest.mark.parametrize("name", ["T5", "T12", "T13", "T18"])
+@pytest.mark.parametrize("times", [2, 4])
+def test_doubled_records_of_a_null_study_decide_nothing(name: str, times: int):
+    h = theory(name)
+    null = h.planted(PlantedCase.NULL, seed=0)
+    verdict = h.judge(pd.concat([null] * times, ignore_index=True))
+    assert verdict.outcome is Outcome.VOID
+    assert "nothing tells apart" in verdict.reason
+
+
+def test_values_in_another_unit_and_intervals_upside_down_are_refused():
+    percent = tidy(rows_of("cosine", 97 + X[:, 0]))
+    with pytest.raises(EstimateError, match=r"is cosine of .*, but a record has 9"):
+        gather(percent, {"c": Quantity("cosine")}, at_least=5)
+    upside_down = tidy(rows_of("cosine", X[:, 0] / 10, error=0.1)).rename(columns={"low": "high", "high": "low"})
+    with pytest.raises(EstimateError, match="end below their beginning"):
+        gather(upside_down, {"c": Quantity("cosine")}, at_least=5)
+
+
+def test_records_survive_a_file_that_knows_no_empty_texts(tmp_path):
+    path = tmp_path / "records.csv"
+    records().to_csv(path, index=False)
+    again = pd.read_csv(path)
+    assert again["setting"].isna().all()
+    pd.testing.assert_frame_equal(gather(again, SHIFT, at_least=5), gather(records(), SHIFT, at_least=5))
+
+
+def test_what_is_there_under_another_role_is_named():
+    with pytest.raises(
+        EstimateError, match=r"There are 24 of that name: role '', method 'MeanShift'.*Role 'method' was"
+    ):
+        gather(records().assign(role=""), SHIFT, at_least=5)
+    with pytest.raises(EstimateError, match="Measure it"):
+        gather(records(), {"k": Quantity("kl")}, at_least=5)
+
+
+def test_methods_are_compared_on_the_same_concepts():
+    other = tidy(rows_of("effect", X[:1], "seed", role="method", method="Other"))
+    with pytest.raises(EstimateError, match="Other was not measured on 'concept 01'"):
+        gather(pd.concat([records(), other], ignore_index=True), {"e": Quantity("effect", role="method")}, at_least=5,
+               by=("method",))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["T3", "T4", "T5", "T9", "T16"])
+def test_a_claim_about_one_model_is_void_over_two(name: str):
+    h = theory(name)
+    one = h.planted(PlantedCase.TRUE, seed=0)
+    two = pd.concat([one, h.planted(PlantedCase.TRUE, seed=1).assign(model="another")], ignore_index=True)
+    verdict = h.judge(two)
+    assert verdict.outcome is Outcome.VOID
+    assert "about one model, but the records are of another, planted" in verdict.reason
+    unread = one.assign(model="another", split="select")
+    assert h.judge(pd.concat([one, unread])).outcome is h.judge(one).outcome is not Outcome.VOID
+
+
+@pytest.mark.parametrize("name", ["T12", "T13"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_differs_between_models_is_no_correlation_over_concepts(name: str, shared: bool):
+    """Two models of which one is steered by 2 nats more, and pure noise within each: neither supported nor refuted."""
+    h, decided = theory(name), 0
+    for seed in range(8):
+        parts = []
+        for k in range(2):
+            part = h.planted(PlantedCase.NULL, seed=2 * seed + k)
+            of = part["quantity"].isin(["effect_at_budget", "open_effect", "steerability", "steerability_elsewhere"])
+            part.loc[of, ["value", "low", "high"]] += 2.0 * k
+            concept = part["concept"] if shared else part["concept"] + f" of {k}"
+            parts.append(part.assign(model=f"model {k}", concept=concept))
+        decided += h.judge(pd.concat(parts, ignore_index=True)).outcome in (Outcome.SUPPORTED, Outcome.REFUTED)
+    assert decided == 0
+
+
+def test_one_large_effect_hides_no_small_ones_and_noise_steers_nothing():
+    """Nine concepts far above their random directions, one of them very far: Student's interval would hold 0."""
+    effect = np.array([0.3, 0.4, 0.5, 0.35, 0.45, 0.6, 0.4, 0.5, 12.0])
+    names = [f"c{i}" for i in range(9)]
+    assert mean_over(effect, names, level=0.99).low < 0
+    assert steers(effect, np.zeros(9), names).passed
+    assert not steers(-effect, np.zeros(9), names).passed
+    assert steers(effect[:7], np.zeros(7), names[:7]).passed  # Student's interval, for so few
+    rng = np.random.default_rng(0)
+    passed = [steers(x, np.zeros(12), range(12)).passed for x in rng.normal(0, 1, (2000, 12))]
+    assert np.mean(passed) == pytest.approx(0.005, abs=0.005)
+
+
+def test_intervals_without_width_tell_no_noise():
+    control = varies(np.arange(20.0), np.zeros(20), "coherence")
+    assert not control.passed
+    assert "no width" in control.reason
+
+
+def test_t20_is_no_success_where_both_maps_steer_backwards():
+    h = theory("T20")
+    records = h.planted(PlantedCase.TRUE, seed=0)
+    study = PlantedStudy.of(0, 12)
+    backwards = [study.measured("effect", -2.0, 0.1, role="method", method=m, strength=1.0)
+                 for m in ("ClassifierGradient", "FlowMatching")]  # fmt: skip
+    assert h.judge(records).outcome is Outcome.SUPPORTED
+    verdict = h.judge(pd.concat([records, tidy(*backwards)], ignore_index=True))
+    assert verdict.outcome is Outcome.VOID
+    assert "above zero" in verdict.reason
+
+
+def test_t11_s_cost_counts_where_it_was_measured():
+    h = theory("T11")
+    records = h.planted(PlantedCase.TRUE, seed=0)
+    of_one = (records["quantity"] == "kl") & (records["concept"] == "concept 03")
+    few = (records["quantity"] == "kl") & (records["concept"] > "concept 03")
+    for changed, n in ((records[~of_one], 23), (records.assign(value=records["value"].mask(of_one, 0.0)), 23)):
+        verdict = h.judge(changed)
+        assert verdict.outcome is Outcome.SUPPORTED
+        assert verdict.evidence is not None
+        assert verdict.evidence.estimates["cost"].n_clusters == n
+    found = h.judge(records[~few])
+    assert found.outcome is Outcome.SUPPORTED
+    assert found.evidence is not None
+    assert "cost" not in found.evidence.estimates
+
+
+def test_t13_leaves_concepts_without_relative_steerability_out_of_that_correlation_alone():
+    h = theory("T13")
+    records = h.planted(PlantedCase.TRUE, seed=0)
+    weak = (records["quantity"] == "relative_steerability") & (records["concept"] == "concept 03")
+    verdict = h.judge(records[~weak])
+    assert verdict.outcome is Outcome.SUPPORTED
+    assert verdict.evidence is not None
+    assert (verdict.evidence.estimates["rho"].n_clusters, verdict.evidence.estimates["objects"].n_clusters) == (50, 49)

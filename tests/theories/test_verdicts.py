@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from steerlens.errors import EstimateError, OptionError
+from steerlens.errors import OptionError
 from steerlens.numerics import Estimate, holm
 from steerlens.theories import (
     Control,
@@ -133,8 +133,70 @@ def test_too_few_concepts_are_void(n: int):
     assert f"{n} units (concept) were measured; 8 are needed" in verdict.reason
 
 
-def test_units_that_do_not_vary_are_void():
-    assert Rises().judge(tidy(rows_of("effect", np.ones(20)))).outcome is Outcome.VOID
+@pytest.mark.parametrize("size", [0.1, 0.3, 0.97, 1.0, 1e6])
+def test_units_that_do_not_vary_are_a_point_however_they_are_rounded(size: float):
+    """Made up without noise: the verdict follows, and not from the last bit of a mean."""
+    for sign, outcome in ((1, Outcome.SUPPORTED), (-1, Outcome.REFUTED)):
+        found = Rises().judge(tidy(rows_of("effect", np.full((20, 3), sign * size), "seed")))
+        assert found.outcome is outcome
+        assert found.evidence is not None
+        e = found.evidence.estimates["first"]
+        assert (e.low, e.high) == (e.value, e.value) == (pytest.approx(sign * size), pytest.approx(sign * size))
+    assert Rises().judge(tidy(rows_of("effect", np.zeros(20)))).outcome is Outcome.INCONCLUSIVE
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Fails(Hypothesis):
+    """A hypothesis whose evidence has a fault of its own."""
+
+    id: ClassVar[str] = "Fails"
+    theory: ClassVar[str] = "It rises."
+    citations: ClassVar[tuple[str, ...]] = ("holm1979",)
+    population: ClassVar[str] = "Simulated concepts."
+    design: ClassVar[str] = "One number a concept."
+
+    quantities = Rises.quantities
+    predictions = Rises.predictions
+    planted = Rises.planted
+    first = "effect"
+    second = ""
+    margin = 0.0
+    optional = False
+    can_refute = True
+
+    def evidence(self, records: pd.DataFrame, *, level: float) -> Evidence:
+        raise KeyError("effetc")
+
+
+def test_a_hypothesis_that_fails_is_void_and_costs_no_other():
+    records = tidy(spread(1, 0.1))
+    bad, good = judge_all([Fails(), Rises()], records)
+    assert bad.outcome is Outcome.VOID
+    assert "KeyError: 'effetc'" in bad.reason
+    assert good.outcome is Outcome.SUPPORTED
+
+
+def test_records_by_id_must_be_there_for_all():
+    with pytest.raises(OptionError, match="records for Other, but none for Rises"):
+        judge_all([Rises()], {"Other": tidy(spread(1, 0.1))})
+
+
+def test_a_hypothesis_is_never_judged_at_less_than_its_own_level():
+    """At 95 % the interval ends at 0.1, at 99.9 % at −0.6: what was frozen decides, alone and among others."""
+    records = tidy(spread(1, 0.9))
+    assert judge_all([Rises()], records)[0].outcome is Outcome.SUPPORTED
+    [found] = judge_all([Rises(level=0.999)], records)
+    assert (found.outcome, found.level) == (Outcome.INCONCLUSIVE, 0.999)
+    assert judge_all([Rises(level=0.5)], records)[0].level == 0.95
+
+
+def test_what_was_registered_late_is_a_hint_and_does_not_count_among_the_primary():
+    records = tidy(spread(1, 0.9))
+    [late, first] = judge_all(several(("Rises", "Second")), records, late=["Rises"])
+    assert late.exploratory
+    assert late.reason.endswith("It was registered after measuring: a hint, no test.")
+    assert (first.exploratory, first.level) == (False, 0.95)
 
 
 def test_inconclusive_says_what_would_have_been_seen_and_how_many_units_it_takes():
@@ -187,8 +249,8 @@ def test_equal_units_have_an_interval_where_their_span_is_known():
     exact = stats.binomtest(0, 60).proportion_ci(0.95, "exact").high
     assert (found.value, found.high) == (0.0, pytest.approx(exact))
     assert found.low == -found.high
-    with pytest.raises(EstimateError, match="units that vary"):
-        mean_over(np.zeros(60), range(60), level=0.95)
+    point = mean_over(np.zeros(60), range(60), level=0.95)
+    assert (point.low, point.high) == (0.0, 0.0)
     spread_out = np.arange(60.0)
     assert mean_over(spread_out, range(60), level=0.95, span=1.0) == mean_over(spread_out, range(60), level=0.95)
 
