@@ -170,7 +170,8 @@ def check_units(wide: pd.DataFrame, at_least: int, unit: Sequence[str] = ("conce
     n = len(set(units_in(wide, unit)))
     if n < at_least:
         named = " × ".join(unit) + (f" {of}" if of else "")
-        raise EstimateError(f"{n} units ({named}) were measured; {at_least} are needed. Measure more.")
+        units = f"1 unit ({named}) was" if n == 1 else f"{n} units ({named}) were"
+        raise EstimateError(f"{units} measured; {at_least} are needed. Measure more.")
 
 
 def check_one_model(records: pd.DataFrame, wanted: Mapping[str, Quantity]) -> None:

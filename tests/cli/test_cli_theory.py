@@ -69,7 +69,7 @@ def test_a_study_with_a_theory_of_your_own_is_run_and_reported(run: Run, tmp_pat
     asked = (OWN, "--model", "tiny-llama", "--concept", "plural", "--layers", "1", "--strengths", "0,1,4")
     ran = run("theory", "run", *asked, "--max-pairs", "12", "--max-texts", "10", "--no-controls", "--out", out)
     assert ran.code == 0, ran.err
-    assert "length void: 1 units (concept) were measured; 20 are needed" in ran.err
+    assert "length void: 1 unit (concept) was measured; 20 are needed" in ran.err
     page = (out / "report.html").read_text("utf-8")
     assert_refused(run("theory", "report", out), "holds length, which steerlens does not have")
     assert run("theory", "report", out, "--theory", OWN).code == 0
@@ -94,7 +94,7 @@ def test_theories_are_run_and_reported_on_a_tiny_model(run: Run, tmp_path: Path)
     assert ran.code == 0, ran.err
     assert ran.out.splitlines()[-1] == str(out / "report.html")
     page = (out / "report.html").read_text("utf-8")
-    assert "1 units (concept) were measured; 8 are needed" in page
+    assert "1 unit (concept) was measured; 8 are needed" in page
     assert {v["hypothesis"] for v in json.loads((out / "verdicts.json").read_text())} == {"T1", "T18"}
     records = Comparison.load(out / "concepts" / "plural").records
     at = records[(records["split"] == "test") & (records["metric"] == "effect_at_budget")].set_index("method")

@@ -201,7 +201,7 @@ def test_a_run_on_a_model_leaves_nothing_of_these_theories_unmeasured(model: Len
     assert evidence.problems == {}
     for hypothesis, verdict in zip(asked.theories, verdicts, strict=True):
         assert verdict.outcome is Outcome.VOID
-        assert verdict.reason.startswith("1 units (concept) were measured"), verdict.reason
+        assert verdict.reason.startswith("1 unit (concept) was measured"), verdict.reason
         records = records_for(hypothesis, load_evidence(tmp_path).records)
         wide = gather(records, hypothesis.quantities, at_least=1)
         assert list(wide.columns) == list(hypothesis.quantities)

@@ -150,7 +150,7 @@ def test_too_few_concepts_are_void_with_the_number(linear: tuple[Path, TheoryStu
     found = {v.hypothesis: v for v in load_evidence(folder).verdicts(asked.theories, folder)}
     for i in ("T1", "T10"):
         assert found[i].outcome is Outcome.VOID
-        assert "1 units (concept) were measured; 8 are needed" in found[i].reason
+        assert "1 unit (concept) was measured; 8 are needed" in found[i].reason
     assert found["T18"].outcome is not Outcome.VOID
 
 
