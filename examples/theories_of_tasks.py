@@ -1,6 +1,6 @@
 """T14, T15 and T16 on the demo model: few heads, late maturity, prompt structure. Registered before anything is read.
 
-python examples/theories_of_tasks.py FOLDER [MODEL ...]    goes on where it was stopped; two minutes a task on one core
+python examples/theories_of_tasks.py FOLDER [MODEL ...]    goes on where it was stopped; about an hour on one core
 """
 
 import sys
