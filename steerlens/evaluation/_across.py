@@ -14,7 +14,7 @@ from steerlens.concepts import Split
 from steerlens.errors import OptionError
 from steerlens.evaluation._compare import ComparisonPlan, FittedMaps, run_comparison
 from steerlens.evaluation._comparison import Comparison
-from steerlens.evaluation._reliability import DoseCurve
+from steerlens.evaluation._reliability import ChosenStrength, DoseCurve
 from steerlens.evaluation._stored_curve import stored_curve
 from steerlens.models import LensModel
 from steerlens.numerics import Estimate, bootstrap, holm, sign_flip, two_stage_mean
@@ -161,7 +161,14 @@ def dose_curve(comparison: Comparison, method: str) -> DoseCurve:
     if items.empty or texts.empty:
         raise OptionError(f"{method!r} was not compared; there is {', '.join(comparison.headline['method'])}.")
     asked = items.assign(number=items["question"], propensity=items["positive"] - items["negative"])
-    return stored_curve(asked, texts.assign(number=texts["text"]))
+    curve = stored_curve(asked, texts.assign(number=texts["text"]))
+    d = comparison.doses
+    own = d[(d["role"] == "method") & (d["method"] == method)]
+    if own.empty:
+        return curve
+    of = own.iloc[0]
+    chosen = ChosenStrength(float(of["strength"]), float(of["budget"]), float(of["kl_select"]), bool(of["reached"]))
+    return replace(curve, chosen=chosen)
 
 
 def _contrasts(at: Mapping[str, Mapping[str, Array]], groups: Mapping[str, Sequence[Any]], seed: int) -> pd.DataFrame:

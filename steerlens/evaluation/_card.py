@@ -15,7 +15,9 @@ from steerlens.errors import ArtefactError, OptionError, SteerlensError
 from steerlens.evaluation._comparison import ITEM_COLUMNS, TEXT_COLUMNS
 from steerlens.numerics import Estimate
 
-CARD_SCHEMA = "steerlens/card/2"
+CARD_SCHEMA = "steerlens/card/3"
+EARLIER = "steerlens/card/2"
+"""Without a strength chosen on texts of its own: the effect at the budget is interpolated between those tried."""
 CARD = "card.json"
 CARD_ITEMS = "card-items.parquet"
 CARD_TEXTS = "card-texts.parquet"
@@ -51,14 +53,14 @@ class CardEffect:
     """What it does. Effects are changes of log p(positive) − log p(negative), in nats.
 
     Args:
-        at_budget: Mean effect where KL on neutral text meets the budget.
+        at_budget: Mean effect at the strength whose KL is the budget on one half of the neutral texts.
         strength: That strength.
-        kl: KL there, nats per token.
-        reached: Whether the budget was met within the strengths tried.
+        kl: KL there on the other half, nats per token.
+        reached: Whether the budget was met on the first half, within four times the largest strength of the grid.
         area: Mean over all smaller budgets of the best effect that each can buy.
         slope: Steerability, nats per unit of strength.
         local_slope: The same at strength 0.
-        per_token: Effect at the nearest strength tried, with per-token means.
+        per_token: Effect at that strength, with per-token means.
         detectable: Mean effect that a t-test over groups of questions would find with a power of 0.8, given how much
             their effects differ: what "no effect" can and cannot exclude here.
     """
@@ -109,7 +111,7 @@ class CardReliability:
 @final
 @dataclass(frozen=True)
 class CardCost:
-    """At what cost, at the tried strength nearest to the budget.
+    """At what cost, at the strength chosen for the budget.
 
     Args:
         strength: That strength.
@@ -151,7 +153,7 @@ class CardShift:
 @final
 @dataclass(frozen=True)
 class CardOpenEnded:
-    """Log-likelihood per token of the references themselves, at the tried strength nearest to the budget, in nats.
+    """Log-likelihood per token of the references themselves, at the strength chosen for the budget, in nats.
 
     Args:
         promotion: Mean rise of the least likely quarter of the positive references.
@@ -185,13 +187,15 @@ class CardControl:
 class CardRandom:
     """Effects at the budget of random directions of the same length: their 95 % range, and where the method stands.
 
-    ``z`` is None where they do not differ.
+    ``z`` is None where they do not differ. ``reached`` of the ``n`` meet the budget; where it is fewer, the range is
+    that of a smaller dose, and ``z`` too large.
     """
 
     low: float
     high: float
     n: int
     z: float | None
+    reached: int
 
 
 @final
@@ -241,10 +245,11 @@ class SteeringCard:
         e, r, c = self.effect, self.reliability, self.cost
         met = "" if e.reached else " (not reached)"
         z = "unknown" if self.random.z is None else f"{self.random.z:.3g}"
+        short = "" if self.random.reached == self.random.n else f"; {self.random.reached} of {self.random.n} reach it"
         lines = [
             f"{self.method.name} on {self.concept['name']} in {self.model['name']}, {self.site}",
             f"  effect at {self.budget:g} nats KL{met}  {e.at_budget} nats at strength {e.strength:.3g}",
-            f"  random directions           {self.random.low:.3g} to {self.random.high:.3g} (z = {z})",
+            f"  random directions           {self.random.low:.3g} to {self.random.high:.3g} (z = {z}{short})",
             f"  anti-steerable              {r.anti_steerable}, shown {r.anti_shown or 'not measured'}",
             f"  perplexity ratio            {c.perplexity_ratio}",
             f"  capability                  {c.capability or 'not measured'}",
@@ -292,20 +297,34 @@ def load_card(folder: str | Path) -> SteeringCard:
         raise ArtefactError(f"{folder} has no {CARD}. Expected a folder written by `steerlens card`.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtefactError(f"{path} is not valid JSON ({error}). Write the card again.") from None
-    if not isinstance(document, dict) or document.get("schema") != CARD_SCHEMA:
+    if not isinstance(document, dict) or document.get("schema") not in (CARD_SCHEMA, EARLIER):
         given = document.get("schema") if isinstance(document, dict) else type(document).__name__
-        raise ArtefactError(f"{path} has schema {given!r}, but this version of steerlens reads {CARD_SCHEMA!r}.")
+        raise ArtefactError(
+            f"{path} has schema {given!r}, but this version of steerlens reads {CARD_SCHEMA!r} and {EARLIER!r}."
+        )
     fields = {k: v for k, v in document.items() if k != "schema"}
     frames = {
         "items": _frame(folder / CARD_ITEMS, ITEM_COLUMNS),
         "texts": _frame(folder / CARD_TEXTS, TEXT_COLUMNS),
     }
+    if document["schema"] == EARLIER:
+        fields = _with_random_reached(fields, frames["texts"])
     try:
         card = _value(SteeringCard, fields, "card", given=frames)
     except SteerlensError as error:
         raise ArtefactError(f"{path}: {error}") from None
     assert isinstance(card, SteeringCard)
     return card
+
+
+def _with_random_reached(fields: Mapping[str, Any], texts: pd.DataFrame) -> dict[str, Any]:
+    """The fields of a card of the schema before, with how many random directions met the budget at any strength."""
+    random, budget = fields.get("random"), fields.get("budget")
+    if not isinstance(random, dict) or not isinstance(budget, int | float):
+        return dict(fields)
+    sums = texts[texts["role"] == "random"].groupby(["arm", "strength"])[["kl", "n_tokens"]].sum()
+    most = (sums["kl"] / sums["n_tokens"]).groupby("arm").max()
+    return {**fields, "random": {**random, "reached": int((most >= budget).sum())}}
 
 
 def _plain(value: Any) -> Any:

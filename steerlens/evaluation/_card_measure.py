@@ -12,6 +12,7 @@ from steerlens.activations import ContrastiveActivations, Site, extract
 from steerlens.concepts import ConceptDataset
 from steerlens.errors import OptionError
 from steerlens.evaluation._anti_steering import MIN_RESAMPLES
+from steerlens.evaluation._arm_strengths import at_equal_budget
 from steerlens.evaluation._card import (
     CardControl,
     CardCost,
@@ -35,7 +36,14 @@ from steerlens.evaluation._option_mass import option_mass
 from steerlens.evaluation._propensity import PropensityReport, propensity_report
 from steerlens.evaluation._reliability import SLOPE_RANGE
 from steerlens.evaluation._scores import score_questions
-from steerlens.evaluation._tables import nearest_tried, per_token, perplexity_ratio, point_effect, relative_displacement
+from steerlens.evaluation._tables import (
+    met,
+    nearest_tried,
+    per_token,
+    perplexity_ratio,
+    point_effect,
+    relative_displacement,
+)
 from steerlens.evaluation._text_baselines import TextBaseline, TextRole, said_and_shown
 from steerlens.interventions import Intervention
 from steerlens.maps import SteeringMap, SteeringMethod, method_family, method_name, summarise
@@ -48,7 +56,7 @@ Array = npt.NDArray[np.float64]
 
 N_FAILURES = 8
 N_TEXTS = 24
-"""Bundled neutral texts: every one runs under every arm and strength."""
+"""Bundled neutral texts: on half of them strengths are chosen, and the others run under every arm and strength."""
 
 
 @final
@@ -59,7 +67,8 @@ class CardPlan:
     Args:
         strengths: Grid; must include 0 and 1, and at least three within ±1.5. Negative ones are left out for maps
             without a reverse, which then need three from 0 upwards.
-        budget: KL on neutral text, nats per token.
+        budget: KL on neutral text, nats per token. Every map's strength is found on one half of the texts, up to four
+            times the largest of the grid, and measured once on the other.
         n_random: Random directions, at least 20: fewer give no z-score.
         n_permuted: Fits to exchanged labels.
         n_resampled: Fits to resampled pairs, 0 or at least 39; they tell questions that are steered the wrong way from
@@ -134,12 +143,13 @@ def card(
         site: Where; chosen beforehand, on other pairs than ``test``.
         method: A method fitted on activations.
         plan: Strengths, budget and controls.
-        neutral: Neutral texts, at least five; None takes 24 of the bundled ones.
+        neutral: Neutral texts, at least ten; None takes 24 of the bundled ones. On every second one strengths are
+            chosen, on the others costs are measured.
         command: What to print under "how to repeat it".
 
     Raises:
-        OptionError: If an option is out of range, the two share a group, or the map has no reverse and the plan too
-            few strengths from 0 upwards.
+        OptionError: If an option is out of range, there are fewer than ten neutral texts, the two share a group, or the
+            map has no reverse and the plan too few strengths from 0 upwards.
         EstimateError: If ``test`` has fewer than five groups.
         SteerlensError: Whatever extraction, fitting or steering raises.
     """
@@ -161,7 +171,10 @@ def card_and_map(
     """`card`, with the fitted map as well."""
     started = time.monotonic()
     check_splits(fit, None, test, 1)
-    texts = list(neutral) if neutral is not None else list(neutral_texts()[:N_TEXTS])
+    given = list(neutral) if neutral is not None else list(neutral_texts()[:N_TEXTS])
+    if len(given) < 10:
+        raise OptionError(f"A card needs at least 10 neutral texts, 5 for each half, but got {len(given)}.")
+    texts = given[1::2]
     found = extract(model, fit, [site])[site]
     fitted = method.fit(source=found.negative, target=found.positive)
     grid = _grid(plan, method, fitted)
@@ -169,11 +182,12 @@ def card_and_map(
         Arm(method_name(method), method_family(method), "method", site, fitted, grid),
         *_control_arms(model, method, fit, found, plan),
     ]
+    arms = at_equal_budget(model, arms, given[0::2], plan.budget)
     held_out = extract(model, test, dict.fromkeys(a.site for a in arms))
     measured = measure(model, arms, test.questions, texts, held_out)
     own = measured[0]
     report = propensity_report(
-        own.propensity, grid, own.groups, seed=plan.seed, n_pairs=len(set(found.groups)),
+        own.on_grid, grid, own.groups, seed=plan.seed, n_pairs=len(set(found.groups)),
         resampled=_resampled(model, test, found, method, grid, plan),
     )  # fmt: skip
     said = [] if plan.instructions is None else said_and_shown(model, fit, test, texts, plan.instructions, plan.seed)
@@ -200,7 +214,7 @@ def card_and_map(
         open_ended=card_open_ended(model, at_cost, test, plan.seed) if plan.open_ended else None,
         failures=_failures(own, effect.strength),
         warnings=card_warnings(effect, reliability, cost, random, controls),
-        provenance=_provenance(plan, grid, len(texts), command) | environment(time.monotonic() - started),
+        provenance=_provenance(plan, grid, len(given), command) | environment(time.monotonic() - started),
         items=item_records(measured, said),
         texts=text_records(measured, said),
     )  # fmt: skip
@@ -328,11 +342,12 @@ def _cost(
 
 
 def _random(measured: Sequence[Measured], effect: float, plan: CardPlan) -> CardRandom:
-    null = np.array([point_effect(m, plan.budget) for m in measured if m.arm.role == "random"])
+    drawn = [m for m in measured if m.arm.role == "random"]
+    null = np.array([point_effect(m, plan.budget) for m in drawn])
     low, high = np.quantile(null, [0.025, 0.975])
     spread = float(null.std(ddof=1))
     z = (effect - float(null.mean())) / spread if spread > 0 else None
-    return CardRandom(float(low), float(high), len(null), z)
+    return CardRandom(float(low), float(high), len(null), z, sum(met(m, plan.budget) for m in drawn))
 
 
 def _controls(measured: Sequence[Measured], plan: CardPlan) -> list[CardControl]:

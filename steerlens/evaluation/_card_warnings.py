@@ -15,7 +15,10 @@ def card_warnings(
     """What a reader must not overlook, by fixed rules."""
     e, found = effect.at_budget, []
     if not effect.reached:
-        found.append("The budget was not met within the strengths tried: the effect is that at the largest.")
+        found.append(
+            f"The budget was not met: the effect is that at strength {effect.strength:.3g}, which costs "
+            f"{effect.kl:.2g} nats of KL."
+        )
     if e.low <= 0 <= e.high:
         found.append(
             "The interval of the effect holds zero. These questions would show a mean effect of "
@@ -25,6 +28,11 @@ def card_warnings(
         found.append("The effect is below zero: the map steers the wrong way.")
     if random.low <= e.value <= random.high:
         found.append(f"The effect lies among those of {random.n} random directions.")
+    if random.reached < random.n:
+        found.append(
+            f"Only {random.reached} of {random.n} random directions reached the budget: their range is that of a "
+            "smaller dose, and z too large."
+        )
     for c in controls:
         if c.role in ("permuted", "other concept", "wrong layer") and c.effect.high >= e.low and e.value > 0:
             found.append(f"The control {c.name!r} ({c.role}) cannot be told from the method by intervals alone.")

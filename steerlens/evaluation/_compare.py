@@ -15,13 +15,14 @@ import pandas as pd
 from steerlens.activations import ContrastiveActivations, Reader, Site, extract
 from steerlens.concepts import ConceptDataset
 from steerlens.errors import EstimateError, OptionError
+from steerlens.evaluation._arm_strengths import at_equal_budget, known_costs
 from steerlens.evaluation._comparison import Comparison, Generation, Provenance
 from steerlens.evaluation._controls import negative_controls, neutral_arm, random_arms
 from steerlens.evaluation._finetuned import finetuned_baseline
 from steerlens.evaluation._item_records import item_records, text_records
 from steerlens.evaluation._measure import Arm, Measured, measure
 from steerlens.evaluation._neutral import neutral_texts
-from steerlens.evaluation._tables import best_site, contrast_frame, headline_frame, record_frame
+from steerlens.evaluation._tables import best_site, contrast_frame, dose_frame, headline_frame, record_frame
 from steerlens.evaluation._text_baselines import said_and_shown
 from steerlens.interventions import Intervention, LoraFinetune, OutputMethod, generate
 from steerlens.maps import LADDER, SteeringMap, SteeringMethod, method_family, method_name
@@ -47,7 +48,8 @@ class ComparisonPlan:
         methods: What is compared.
         strengths: Grid, kept ascending and without repeats; must include 0 and 1. Negative ones are left out for maps
             without a reverse.
-        budget: KL on neutral text, nats per token, at which effects are compared.
+        budget: KL on neutral text, nats per token, at which effects are compared. Every map's strength is found on the
+            selection half of the texts, up to four times the largest of the grid, and measured once on the test half.
         n_random: Random directions at the chosen site, each as long as the mean shift there.
         prompts: Texts to continue, unsteered and steered at the budget.
         instructions: What to say for and against the concept: prompts as rivals, with four examples beside them.
@@ -116,8 +118,9 @@ def compare(
     """Compare steering methods at one budget of side effects, on held-out pairs, beside random directions.
 
     Maps are fitted on ``fit``. All methods are compared at one site; among several, it is the one where their mean
-    effect at the budget is largest on ``select``. There they are measured once on ``test``, with other neutral texts.
-    Effects are changes of log-odds in nats.
+    effect at the budget is largest on ``select``. There the strength of every map, random directions and other controls
+    included, is found at which KL on one half of the neutral texts is the budget, and all are measured once at it on
+    ``test``, with the other half. Effects are changes of log-odds in nats.
 
     Args:
         model: What to steer.
@@ -186,13 +189,14 @@ def run_comparison(
     activations = read(model, fit, plan.sites)
     maps = fit_maps(plan.methods, activations, model=model, pairs=fit)
     frames: list[pd.DataFrame] = []
-    site = plan.sites[0]
+    site, on_select = plan.sites[0], list[Measured]()
     if select is not None and len(plan.sites) > 1:
         on_select = _measure_all_sites(model, plan, maps, select, texts[0::2], read)
         frames.append(record_frame(on_select, split="select", budget=plan.budget, seed=plan.seed))
         site = best_site(on_select, plan.budget)
     methods = [_arm(plan, m, site, maps, plan.strengths) for m in plan.methods]
     arms = [*methods, *_control_arms(model, fit, activations[site], plan, texts[0::2])]
+    arms = at_equal_budget(model, arms, texts[0::2], plan.budget, known=known_costs(on_select, arms))
     held_out = read(model, test, dict.fromkeys(a.site for a in arms))
     measured = measure(model, arms, test.questions, texts[1::2], held_out)
     chosen, random = measured[: len(methods)], [m for m in measured if m.arm.role == "random"]
@@ -212,6 +216,7 @@ def run_comparison(
         items=item_records(measured, said),
         texts=text_records(measured, said),
         generations=generations,
+        doses=dose_frame(measured, plan.budget),
     )
     return comparison, maps
 

@@ -12,7 +12,9 @@ import pandas as pd
 from steerlens.errors import ArtefactError, OptionError
 from steerlens.numerics import Estimate
 
-SCHEMA = "steerlens/comparison/2"
+SCHEMA = "steerlens/comparison/3"
+EARLIER = "steerlens/comparison/2"
+"""Without strengths chosen on the selection half: effects at the budget are interpolated between those tried."""
 
 RECORD_COLUMNS = (
     "split", "role", "family", "method", "site", "layer", "strength", "metric",
@@ -30,9 +32,16 @@ HEADLINE_COLUMNS = (
     "anti_slope", "anti_slope_low", "anti_slope_high",
     "anti_unit", "anti_unit_low", "anti_unit_high",
     "perplexity_ratio", "perplexity_ratio_low", "perplexity_ratio_high", "displacement",
-    "random_low", "random_high", "random_n", "z", "n_tried",
+    "random_low", "random_high", "random_n", "random_reached", "z", "n_tried",
 )  # fmt: skip
-"""One row is one method at the site chosen for it on the selection half, measured on the test half."""
+"""One row is one method at the site chosen for it on the selection half, measured on the test half. ``strength`` was
+chosen on the selection half's neutral texts, where ``reached`` says whether it meets the budget; ``kl`` and ``effect``
+are measured at it. ``random_reached`` of the ``random_n`` directions meet the budget; where it is fewer, their range is
+that of a smaller dose, and ``z`` too large."""
+
+DOSE_COLUMNS = ("role", "method", "site", "layer", "budget", "strength", "kl_select", "kl", "reached")
+"""One row is one arm: the strength chosen for the budget on the selection half's neutral texts, its KL there and on the
+test half's, nats per token, and whether the budget was met there, to a hundredth."""
 
 CONTRAST_COLUMNS = (
     "method", "reference", "difference", "low", "high", "level", "n", "n_clusters", "p_value", "p_holm", "detectable",
@@ -62,6 +71,7 @@ _TABLES = {
     "contrasts": CONTRAST_COLUMNS,
     "items": ITEM_COLUMNS,
     "texts": TEXT_COLUMNS,
+    "doses": DOSE_COLUMNS,
 }
 
 
@@ -104,8 +114,8 @@ class Provenance:
 class Comparison:
     """Steering methods compared at one budget of side effects.
 
-    ``records``, ``headline``, ``contrasts``, ``items`` and ``texts`` are data frames with the columns named in this
-    module; effects are in nats (change of the log-odds of the positive over the negative continuation), KL in
+    ``records``, ``headline``, ``contrasts``, ``items``, ``texts`` and ``doses`` are data frames with the columns named
+    in this module; effects are in nats (change of the log-odds of the positive over the negative continuation), KL in
     nats per token of neutral text. Every number of the test half follows from ``items`` and ``texts``.
     """
 
@@ -116,6 +126,7 @@ class Comparison:
     items: pd.DataFrame
     texts: pd.DataFrame
     generations: tuple[Generation, ...] = field(default=())
+    doses: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(DOSE_COLUMNS)))
 
     @property
     def samples(self) -> pd.DataFrame:
@@ -124,6 +135,12 @@ class Comparison:
         where = self.headline[["method", "family", "site", "layer"]].drop_duplicates("method")
         found = own.rename(columns={"arm": "method"}).merge(where, on="method", how="inner", validate="many_to_one")
         return found.assign(propensity=found["positive"] - found["negative"])[list(SAMPLE_COLUMNS)]
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """The strengths planned for every method; others were added to meet the budget. Of no known plan, all."""
+        planned = self.provenance.settings.get("strengths") or sorted(self.items["strength"].unique())
+        return tuple(float(s) for s in planned)
 
     def to_frame(self) -> pd.DataFrame:
         """Every estimate as one row, in long form (columns `RECORD_COLUMNS`)."""
@@ -170,14 +187,14 @@ class Comparison:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Comparison":
-        """Read what `save` wrote.
+        """Read what `save` wrote, now or before strengths were chosen on the selection half.
 
         Raises:
             ArtefactError: If a file is missing, malformed, or of another schema.
         """
         folder = Path(folder)
         document = _read_document(folder)
-        frames = {name: read_frame(folder / f"{name}.parquet", wanted) for name, wanted in _TABLES.items()}
+        frames = _read_earlier(folder) if document["schema"] == EARLIER else _read_tables(folder, _TABLES)
         try:
             provenance = Provenance(**document["provenance"])
             generations = tuple(Generation(**g) for g in document["generations"])
@@ -198,10 +215,33 @@ def _read_document(folder: Path) -> dict[str, Any]:
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtefactError(f"{path} is not valid JSON ({error}). Run the comparison again.") from None
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+    if not isinstance(document, dict) or document.get("schema") not in (SCHEMA, EARLIER):
         given = document.get("schema") if isinstance(document, dict) else type(document).__name__
-        raise ArtefactError(f"{path} has schema {given!r}, but this version of steerlens reads {SCHEMA!r}.")
+        raise ArtefactError(
+            f"{path} has schema {given!r}, but this version of steerlens reads {SCHEMA!r} and {EARLIER!r}."
+        )
     return document
+
+
+def _read_tables(folder: Path, tables: Mapping[str, tuple[str, ...]]) -> dict[str, pd.DataFrame]:
+    return {name: read_frame(folder / f"{name}.parquet", wanted) for name, wanted in tables.items()}
+
+
+def _read_earlier(folder: Path) -> dict[str, pd.DataFrame]:
+    """Tables of the schema before, with what they lack: no chosen strengths, and random directions counted.
+
+    There a direction reached the budget where it cost as much at any strength; NaN where these costs were not kept.
+    """
+    tables = {name: tuple(c for c in of if c != "random_reached") for name, of in _TABLES.items() if name != "doses"}
+    frames = _read_tables(folder, tables)
+    head, r = frames["headline"], frames["records"]
+    cost = r[(r["split"] == "test") & (r["role"] == "random") & (r["metric"] == "kl")]
+    counts = []
+    for site, budget in zip(head["site"], head["budget"], strict=True):
+        most = cost[cost["site"] == site].groupby("method")["value"].max()
+        counts.append(float((most >= budget).sum()) if len(most) else float("nan"))
+    frames["headline"] = head.assign(random_reached=counts)[list(HEADLINE_COLUMNS)]
+    return frames
 
 
 def read_frame(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from steerlens.activations import ContrastiveActivations, Site
 from steerlens.concepts import Question
-from steerlens.evaluation._reliability import DoseCurve
+from steerlens.evaluation._reliability import ChosenStrength, DoseCurve
 from steerlens.evaluation._scores import UNSTEERED, score_neutral, score_questions
 from steerlens.interventions import Intervention
 from steerlens.maps import SteeringMap
@@ -25,7 +25,18 @@ Role = Literal["method", "random", "permuted", "other concept", "wrong layer", "
 @final
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """One fitted map at one site, to be measured at several strengths (0 is always among them)."""
+    """One fitted map at one site, to be measured at several strengths (0 is always among them).
+
+    Args:
+        method: Name of what was fitted.
+        family: Its class of functions.
+        role: What it is there for.
+        site: Where it acts.
+        steering_map: What was fitted.
+        strengths: Where it is measured, ascending.
+        chosen: The one of them that was chosen to meet a budget, on other texts than it is measured on.
+        grid: The strengths that were planned; None if these are all.
+    """
 
     method: str
     family: str
@@ -33,6 +44,13 @@ class Arm:
     site: Site
     steering_map: SteeringMap
     strengths: tuple[float, ...]
+    chosen: ChosenStrength | None = None
+    grid: tuple[float, ...] | None = None
+
+    @property
+    def planned(self) -> tuple[float, ...]:
+        """The strengths of the grid: slopes and shapes are read off these, the same for every arm."""
+        return self.strengths if self.grid is None else self.grid
 
 
 @final
@@ -78,7 +96,7 @@ class Measured:
 
     @property
     def dose_curve(self) -> DoseCurve:
-        """Effect and cost from strength 0 upwards."""
+        """Effect and cost from strength 0 upwards, with the strength that was chosen for the budget."""
         rows = slice(self.zero, None)
         return DoseCurve(
             strengths=self.arm.strengths[rows],
@@ -86,7 +104,14 @@ class Measured:
             groups=self.groups,
             kl=self.kl[rows],
             n_tokens=self.n_tokens,
+            chosen=self.arm.chosen,
         )
+
+    @property
+    def on_grid(self) -> Array:
+        """Propensity at the strengths of the grid, shape (strength, question)."""
+        rows: Array = self.propensity[[self.arm.strengths.index(s) for s in self.arm.planned]]
+        return rows
 
 
 def measure(

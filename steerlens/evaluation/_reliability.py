@@ -1,6 +1,6 @@
 """Effect and reliability of steering, from propensities of questions over a grid of strengths."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -8,12 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from steerlens.errors import EstimateError, OptionError
+from steerlens.evaluation._crossing import between, first_crossing
 from steerlens.numerics import Estimate, bootstrap, cluster_share
 
 Array = npt.NDArray[np.float64]
 
 SLOPE_RANGE = 1.5
 """Strengths up to this size enter the slope, as published."""
+ROUNDING = 1e-6
+"""KL per token that doing nothing may be said to cost."""
 
 
 def steerability(propensity: npt.ArrayLike, strengths: Sequence[float]) -> Array:
@@ -97,9 +100,10 @@ class AtBudget:
 
     Args:
         effect: Mean change of propensity at that strength, in nats.
-        strength: Where KL on neutral text first meets the budget; the largest tried if it never does.
-        kl: KL there, in nats per token.
-        reached: Whether the budget was met within the strengths tried.
+        strength: Chosen on other texts to meet the budget; else where KL on these first meets it. Where it is never
+            met: the largest tried, or the one chosen instead.
+        kl: KL there, in nats per token: measured at a chosen strength, else interpolated.
+        reached: Whether the budget was met: on the texts it was chosen on, or on these.
     """
 
     effect: Estimate
@@ -109,9 +113,30 @@ class AtBudget:
 
 
 @final
+@dataclass(frozen=True)
+class ChosenStrength:
+    """A strength that was chosen to meet a budget, on other neutral texts than those of the curve it belongs to.
+
+    Args:
+        strength: What was chosen.
+        budget: What it was to meet, KL in nats per token.
+        kl: KL at it, on the texts it was chosen on.
+        reached: Whether that is the budget, up to a tolerance.
+    """
+
+    strength: float
+    budget: float
+    kl: float
+    reached: bool
+
+
+@final
 @dataclass(frozen=True, eq=False)
 class DoseCurve:
     """Effect and cost of one method over strengths from 0 upwards.
+
+    At the budget that a strength was chosen for, effect and KL are those measured at this strength. At any other, and
+    without such a strength, KL is interpolated as a power of strength and the effect linearly (`first_crossing`).
 
     Args:
         strengths: Ascending from 0.
@@ -119,6 +144,11 @@ class DoseCurve:
         groups: The cluster of each question.
         kl: KL of each neutral text summed over its tokens, shape (strength, text); the first row is zero.
         n_tokens: Scored tokens of each text.
+        chosen: A strength among ``strengths`` that was chosen to meet a budget.
+
+    Raises:
+        OptionError: If strengths do not ascend from 0, shapes do not fit, or the chosen strength is not among them.
+        EstimateError: If a number is not finite.
     """
 
     strengths: tuple[float, ...]
@@ -126,68 +156,98 @@ class DoseCurve:
     groups: tuple[Hashable, ...]
     kl: Array
     n_tokens: Array
+    chosen: ChosenStrength | None = None
 
     def __post_init__(self) -> None:
-        if self.strengths[0] != 0 or list(self.strengths) != sorted(set(self.strengths)) or len(self.strengths) < 2:
-            raise OptionError(f"A dose curve needs ascending strengths from 0, but got {self.strengths}.")
+        s = list(self.strengths)
+        if len(s) < 2 or s[0] != 0 or s != sorted(set(s)) or not np.isfinite(s).all():
+            raise OptionError(f"A dose curve needs two or more ascending, finite strengths from 0, but got {s}.")
+        _check_shapes(self)
+        for what, values in (("changes of propensity", self.change), ("KL", self.kl)):
+            bad = [k for k, row in zip(s, values, strict=True) if not np.isfinite(row).all()]
+            if bad:
+                raise EstimateError(
+                    f"A dose curve needs finite {what}, but some are not at the strengths {bad}. Leave out strengths "
+                    "under which the model breaks down, or use a wider dtype."
+                )
+        if self.chosen is not None and self.chosen.strength not in s:
+            raise OptionError(f"The chosen strength {self.chosen.strength} is not among those measured, {s}.")
 
     def effect_at(self, budget: float, question_weights: Array, text_weights: Array) -> Array:
         """Effect at the budget for every resample; shapes (resample, question), (resample, text) → (resample,).
 
-        KL and effect are interpolated linearly between strengths. Where the budget is not met the effect at the
-        largest strength stands.
+        Where the budget is not met, and no strength was chosen for it, the effect at the largest strength stands.
         """
         effect = question_weights @ self.change.T / question_weights.sum(axis=-1, keepdims=True)
-        where = self._position(self._mean_kl(text_weights), budget)
-        low = np.minimum(where.astype(np.int64), len(self.strengths) - 2)
-        row = np.arange(len(effect))
-        share = where - low
-        at: Array = (1 - share) * effect[row, low] + share * effect[row, low + 1]
-        return at
+        chosen = self.chosen_for(budget)
+        if chosen is not None:
+            own: Array = effect[:, self.strengths.index(chosen.strength)]
+            return own
+        return between(self.strengths, effect, first_crossing(self.strengths, self._mean_kl(text_weights), budget))
 
     def changes_at(self, budget: float) -> Array:
         """Change of each question's propensity at the strength that meets the budget, shape (question,)."""
-        where = float(self._position(self._mean_kl(np.ones((1, len(self.n_tokens)))), budget)[0])
-        low = min(int(where), len(self.strengths) - 2)
-        at: Array = (1 - where + low) * self.change[low] + (where - low) * self.change[low + 1]
-        return at
+        n = self.change.shape[1]
+        return between(self.strengths, self.change.T, np.full(n, self.strength_at(budget)))
+
+    def strength_at(self, budget: float) -> float:
+        """The strength that was chosen for the budget, or where KL on these texts first meets it.
+
+        Raises:
+            OptionError: If the budget is not positive and finite.
+        """
+        _check_budget(budget)
+        chosen = self.chosen_for(budget)
+        return float(self._meets(budget)[0]) if chosen is None else chosen.strength
 
     def at_budget(self, budget: float, *, seed: int) -> AtBudget:
-        """Effect at the budget, resampling groups of questions and neutral texts together.
+        """Effect at the budget, resampling groups of questions.
+
+        Neutral texts are resampled with them, unless a strength was chosen for this budget on others: then it stays.
 
         Raises:
             OptionError: If the budget is not positive.
             EstimateError: If there are fewer than five groups or texts.
         """
-        _check_budget(budget)
-        effect = bootstrap(
-            lambda questions, texts: self.effect_at(budget, questions, texts),
-            [self.groups, range(len(self.n_tokens))],
-            seed=seed,
-        )
-        kl = self._mean_kl(np.ones((1, len(self.n_tokens))))
-        where = float(self._position(kl, budget)[0])
-        steps = np.arange(len(self.strengths))
-        return AtBudget(
-            effect=effect,
-            strength=float(np.interp(where, steps, self.strengths)),
-            kl=float(np.interp(where, steps, kl[0])),
-            reached=bool((kl[0] >= budget).any()),
-        )
+        strength, chosen = self.strength_at(budget), self.chosen_for(budget)
+        effect = _over_resamples(budget, (self,), lambda *weights: self.effect_at(budget, *weights), seed)
+        kl = self._mean_kl(np.ones((1, len(self.n_tokens))))[0]
+        if chosen is not None:
+            return AtBudget(effect, strength, float(kl[self.strengths.index(strength)]), chosen.reached)
+        reached = bool((kl >= budget).any())
+        return AtBudget(effect, strength, budget if reached else float(kl[-1]), reached)
+
+    def chosen_for(self, budget: float) -> ChosenStrength | None:
+        """The strength that was chosen for this very budget, if any."""
+        return self.chosen if self.chosen is not None and self.chosen.budget == budget else None
 
     def _mean_kl(self, text_weights: Array) -> Array:
         mean: Array = text_weights @ self.kl.T / (text_weights @ self.n_tokens)[:, None]
         return mean
 
-    def _position(self, kl: Array, budget: float) -> Array:
-        """Fractional index into the strengths where KL first reaches the budget, shape (resample,)."""
-        over = kl >= budget
-        first = np.where(over.any(axis=1), over.argmax(axis=1), len(self.strengths) - 1)
-        row = np.arange(len(kl))
-        before, after = kl[row, first - 1], kl[row, first]
-        step = np.divide(budget - before, after - before, out=np.ones_like(after), where=over.any(axis=1))
-        position: Array = first - 1 + step
-        return position
+    def _meets(self, budget: float) -> Array:
+        return first_crossing(self.strengths, self._mean_kl(np.ones((1, len(self.n_tokens)))), budget)
+
+
+def _check_shapes(curve: DoseCurve) -> None:
+    n, questions, texts = len(curve.strengths), len(curve.groups), np.size(curve.n_tokens)
+    for name, array, wanted in (
+        ("change", curve.change, (n, questions)),
+        ("kl", curve.kl, (n, texts)),
+        ("n_tokens", curve.n_tokens, (texts,)),
+    ):
+        if np.shape(array) != wanted or not all(wanted):
+            raise OptionError(
+                f"A dose curve of {n} strengths, {questions} questions and {texts} texts needs {name} of shape "
+                f"{wanted}, without an empty axis, but got {np.shape(array)}."
+            )
+    if not (np.asarray(curve.n_tokens) > 0).all() or not np.isfinite(curve.n_tokens).all():
+        raise OptionError(f"Every neutral text needs scored tokens, but got {np.asarray(curve.n_tokens).tolist()[:8]}.")
+    if np.any(np.asarray(curve.change[0]) != 0) or np.any(np.abs(curve.kl[0]) > ROUNDING * curve.n_tokens):
+        raise OptionError(
+            "At strength 0 nothing changes and nothing costs, but the first row of change or kl is not zero. Give "
+            "differences from strength 0."
+        )
 
 
 def _check_budget(budget: float) -> None:
@@ -198,6 +258,8 @@ def _check_budget(budget: float) -> None:
 def contrast(a: DoseCurve, b: DoseCurve, budget: float, *, seed: int) -> Estimate:
     """Paired difference of two methods' effects at one budget, a − b, on the same questions and texts.
 
+    Each at the strength chosen for it, if one was; see `DoseCurve`.
+
     Raises:
         OptionError: If the budget is not positive.
         EstimateError: If the curves are not of the same questions and texts.
@@ -205,8 +267,17 @@ def contrast(a: DoseCurve, b: DoseCurve, budget: float, *, seed: int) -> Estimat
     _check_budget(budget)
     if a.groups != b.groups or not np.array_equal(a.n_tokens, b.n_tokens):
         raise EstimateError("A paired contrast needs both methods measured on the same questions and neutral texts.")
-    return bootstrap(
-        lambda questions, texts: a.effect_at(budget, questions, texts) - b.effect_at(budget, questions, texts),
-        [a.groups, range(len(a.n_tokens))],
-        seed=seed,
+    return _over_resamples(
+        budget, (a, b), lambda *weights: a.effect_at(budget, *weights) - b.effect_at(budget, *weights), seed
     )
+
+
+def _over_resamples(
+    budget: float, curves: Sequence[DoseCurve], of: Callable[[Array, Array], Array], seed: int
+) -> Estimate:
+    """Bootstrap of a statistic of questions and, where one curve's strength depends on them, of neutral texts."""
+    first = curves[0]
+    if any(c.chosen_for(budget) is None for c in curves):
+        return bootstrap(of, [first.groups, range(len(first.n_tokens))], seed=seed)
+    texts = np.ones((1, len(first.n_tokens)))
+    return bootstrap(lambda questions: of(questions, texts), [first.groups], seed=seed)

@@ -8,7 +8,13 @@ import numpy as np
 import pandas as pd
 
 from steerlens.activations import Site
-from steerlens.evaluation._comparison import CONTRAST_COLUMNS, HEADLINE_COLUMNS, RecordPlace, record_table
+from steerlens.evaluation._comparison import (
+    CONTRAST_COLUMNS,
+    DOSE_COLUMNS,
+    HEADLINE_COLUMNS,
+    RecordPlace,
+    record_table,
+)
 from steerlens.evaluation._measure import Arm, Array, Measured
 from steerlens.evaluation._per_token import POSITIVE, mean_per_token, ratio_of_perplexities
 from steerlens.evaluation._reliability import anti_steerable, contrast, steerability
@@ -68,9 +74,10 @@ def headline_frame(
     rows = []
     for m in chosen:
         at = m.dose_curve.at_budget(budget, seed=seed)
-        null = np.array([point_effect(r, budget) for r in random if r.arm.site == m.arm.site])
-        anti = anti_steerable(m.propensity, m.arm.strengths, m.groups, seed=seed)
-        slope = cluster_mean(steerability(m.propensity, m.arm.strengths), m.groups, seed=seed)
+        beside = [r for r in random if r.arm.site == m.arm.site]
+        null = np.array([point_effect(r, budget) for r in beside])
+        anti = anti_steerable(m.on_grid, m.arm.planned, m.groups, seed=seed)
+        slope = cluster_mean(steerability(m.on_grid, m.arm.planned), m.groups, seed=seed)
         nearest = nearest_tried(m, at.strength)
         row: dict[str, Any] = {
             "family": m.arm.family, "method": m.arm.method, "site": m.arm.site.hook_name, "layer": m.arm.site.layer,
@@ -86,7 +93,7 @@ def headline_frame(
             ("perplexity_ratio", perplexity_ratio(m, nearest, seed=seed)),
         ):
             row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-        rows.append(row | _null(at.effect.value, null))
+        rows.append(row | _null(at.effect.value, null) | {"random_reached": sum(met(r, budget) for r in beside)})
     return pd.DataFrame(rows, columns=list(HEADLINE_COLUMNS))
 
 
@@ -106,6 +113,24 @@ def point_effect(m: Measured, budget: float) -> float:
     return float(m.dose_curve.effect_at(budget, *ones)[0])
 
 
+def met(m: Measured, budget: float) -> bool:
+    """Whether an arm meets the budget: on the texts its strength was chosen on, or else on these."""
+    chosen = m.dose_curve.chosen_for(budget)
+    return bool((m.kl.sum(axis=1) >= budget * m.n_tokens.sum()).any()) if chosen is None else chosen.reached
+
+
+def dose_frame(measured: Sequence[Measured], budget: float) -> pd.DataFrame:
+    """The strength chosen for every arm, with its KL on both halves; columns `DOSE_COLUMNS`."""
+    rows = []
+    for m in measured:
+        chosen = m.dose_curve.chosen_for(budget)
+        if chosen is not None:
+            kl = float(m.kl[m.arm.strengths.index(chosen.strength)].sum() / m.n_tokens.sum())
+            place = (m.arm.role, m.arm.method, m.arm.site.hook_name, m.arm.site.layer)
+            rows.append((*place, budget, chosen.strength, chosen.kl, kl, chosen.reached))
+    return pd.DataFrame(rows, columns=list(DOSE_COLUMNS))
+
+
 def best_site(measured: Sequence[Measured], budget: float) -> Site:
     """The site where the mean over methods of the effect at the budget is largest; the first of equals.
 
@@ -120,7 +145,8 @@ def best_site(measured: Sequence[Measured], budget: float) -> Site:
 def contrast_frame(chosen: Sequence[Measured], *, budget: float, seed: int) -> pd.DataFrame:
     """Every pair of methods: the later on the ladder minus the earlier.
 
-    The interval draws questions and neutral texts anew; the p-value takes the strengths at the budget as they are.
+    Intervals and p-values take strengths that were chosen for the budget as they are; without such, the interval draws
+    neutral texts anew, too.
     """
     rows = []
     for reference, method in combinations(chosen, 2):

@@ -32,6 +32,8 @@ from steerlens.numerics import Estimate, cluster_mean
 
 Array = npt.NDArray[np.float64]
 N_SHOTS = 4
+LEAST_SHARE = 1e-6
+"""Of requests: budgets below this share of a text's cost are met by less."""
 TextRole = Literal["prompt", "opposite prompt", "few-shot"]
 
 
@@ -70,11 +72,16 @@ class TextBaseline:
 
     @property
     def dose_curve(self) -> DoseCurve:
-        """Effect and cost at 0 and 1, for contrasts with maps.
+        """Effect and cost of the text given to a share of all requests, for contrasts with maps.
 
-        A text has no dose. What is interpolated between is the text given to a share of all requests.
+        A text has no dose. Both grow as the share does; a curve with a second point close to 0 says so, for between
+        two points of a straight line its power law is the line.
         """
-        return DoseCurve((0.0, 1.0), self.propensity - self.propensity[0], self.groups, self.kl, self.n_tokens)
+        change, kl = self.propensity[1] - self.propensity[0], self.kl[1]
+        shares = np.array([0.0, LEAST_SHARE, 1.0])
+        return DoseCurve(
+            tuple(shares.tolist()), np.outer(shares, change), self.groups, np.outer(shares, kl), self.n_tokens
+        )
 
     def effect(self, *, seed: int) -> Estimate:
         """Mean change of propensity, in nats.

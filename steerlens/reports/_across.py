@@ -19,7 +19,7 @@ from steerlens.reports._frame import framed
 from steerlens.reports._numbers import bounds, decimals_for, estimate, general, is_number, listed
 from steerlens.reports._page import figure_html
 from steerlens.reports._palette import INK, NULL, RULE, Look
-from steerlens.reports._select import each, method_looks
+from steerlens.reports._select import each, method_looks, short_of_budget
 from steerlens.reports._svg import png_bytes
 from steerlens.reports._tables import family_chip, stacked_row, stacked_table
 
@@ -181,15 +181,17 @@ def _table(found: AcrossConcepts) -> str:
             own = next(h for h in each(c.headline) if h.method == r.method)
             mark = "" if own.reached else " †"
             low, high = own.random_low, own.random_high
+            band = bounds(low, high, decimals_for(high - low)) + (" †" if short_of_budget(own._asdict()) else "")
             cells.append(
                 f"{escape(estimate(own.effect, own.effect_low, own.effect_high) + mark)} "
-                f"<small>random {escape(bounds(low, high, decimals_for(high - low)))}, layer {int(own.layer)}</small>"
+                f"<small>random {escape(band)}, layer {int(own.layer)}</small>"
             )
         together = escape(estimate(r.effect, r.low, r.high))
         cells.append(f"<b>{together}</b> <small>above random on {int(r.n_above_random)}</small>")
         body.append(stacked_row(heads, [f"<b>{escape(str(r.method))}</b> {family_chip(str(r.family))}", *cells]))
     caption = (
-        "Effect in nats at the same KL, each concept at its own layer. †: the budget was never reached. Brackets are "
+        "Effect in nats at the same KL, each concept at its own layer. †: the budget was never reached, by the "
+        "method or by some of the random directions, whose range is then that of a smaller dose. Brackets are "
         "intervals of 95 %."
     )
     return stacked_table("layers", caption, heads, "\n".join(body))

@@ -8,7 +8,7 @@ import pandas as pd
 from steerlens.evaluation import Comparison
 from steerlens.reports._contrasts import PairedContrast, prepare_paired_contrasts
 from steerlens.reports._numbers import bounds, decimals_for, estimate, general, is_number, listed, percent
-from steerlens.reports._select import budget_of, ordered_headline
+from steerlens.reports._select import budget_of, ordered_headline, short_of_budget
 
 Tone = Literal["yes", "no", "open"]
 
@@ -125,6 +125,8 @@ def _against_random(rows: pd.DataFrame) -> list[Finding]:
             f"{effect} nats (n = {int(r['n'])}) against {bounds(low, high, decimals_for(high - low))} for "
             f"{int(r['random_n'])} random directions"
         )
+        short = short_of_budget(r)
+        band += f" († only {short} of these reached the budget, so their range is too narrow)" if short else ""
         if where == "above":
             text = f"{r['method']} is clear of the random-direction band: {band}."
             found.append(Finding(RANDOM, "yes", text))
@@ -231,7 +233,7 @@ def _unreached(rows: pd.DataFrame) -> list[Finding]:
         Finding(
             RELIABILITY,
             "open",
-            f"{r['method']} never reached the budget within the strengths tried: its effect is that of "
+            f"{r['method']} never reached the budget at any strength tried: its effect is that of "
             f"strength {general(r['strength'])}, at a KL of {general(r['kl'])} nats per token.",
         )
         for _, r in rows[~rows["reached"].astype(bool)].iterrows()

@@ -10,13 +10,16 @@ from steerlens.evaluation import Comparison
 from steerlens.reports._drawing import draw_interval, draw_row, draw_zero, style_rows
 from steerlens.reports._numbers import bounds, decimals_for, estimate, is_number
 from steerlens.reports._palette import NULL, Look
-from steerlens.reports._select import each, method_looks, ordered_headline
+from steerlens.reports._select import each, method_looks, ordered_headline, short_of_budget
 
 
 @final
 @dataclass(frozen=True)
 class BudgetEffect:
-    """One method: effect at the budget in nats, and the range of its random directions (NaN without any)."""
+    """One method: effect at the budget in nats, and the range of its random directions (NaN without any).
+
+    ``short`` says how many of these reached the budget, if not all did.
+    """
 
     method: str
     family: str
@@ -25,6 +28,7 @@ class BudgetEffect:
     effect: tuple[float, float, float]
     random: tuple[float, float]
     reached: bool
+    short: str = ""
 
 
 @final
@@ -41,7 +45,7 @@ def prepare_budget_effects(comparison: Comparison) -> BudgetEffects:
     rows = [
         BudgetEffect(
             r.method, r.family, int(r.layer), look[r.method], (r.effect, r.effect_low, r.effect_high),
-            (r.random_low, r.random_high), bool(r.reached),
+            (r.random_low, r.random_high), bool(r.reached), short_of_budget(r._asdict()),
         )
         for r in each(ordered_headline(comparison))
         if is_number(r.effect)
@@ -61,6 +65,7 @@ def draw_budget_effects(data: BudgetEffects, axes: Axes) -> None:
                 Rectangle((low, y - 0.14), high - low, 0.28, facecolor=NULL, alpha=0.4, linewidth=0, zorder=2)
             )
             detail += f"; random {bounds(low, high, decimals_for(high - low))}"
+            detail += f" († {row.short} at the budget)" if row.short else ""
         draw_interval(axes, row.effect, y, row.look, filled=row.reached)
         draw_row(axes, y, f"{row.method}, layer {row.layer}", detail)
     axes.autoscale_view(scaley=False)

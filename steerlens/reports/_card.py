@@ -40,17 +40,18 @@ class ControlRow:
 @final
 @dataclass(frozen=True, eq=False)
 class CardControls:
-    """The method first, then its controls; and the range of random directions."""
+    """The method first, then its controls; and the range of random directions, with how many reached the budget."""
 
     rows: tuple[ControlRow, ...]
     random: tuple[float, float]
     n_random: int
+    n_reached: int
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class CardQuestions:
-    """Propensity of every question without and with steering, at the tried strength nearest to the budget, in nats."""
+    """Propensity of every question without and with steering, at the strength of the card's costs, in nats."""
 
     strength: float
     before: Array
@@ -71,7 +72,7 @@ def prepare_card_controls(card: SteeringCard) -> CardControls:
         name = f"strongest of {len(permuted)} fits to exchanged labels" if c.role == "permuted" else _SAID[c.role]
         detail = name if c.role in ("permuted", "few-shot") else f"{name}: {c.name.removeprefix('prompt: ')}"
         rows.append(ControlRow(detail, other, (c.effect.value, c.effect.low, c.effect.high), c.kl, c.reached))
-    return CardControls(tuple(rows), (card.random.low, card.random.high), card.random.n)
+    return CardControls(tuple(rows), (card.random.low, card.random.high), card.random.n, card.random.reached)
 
 
 def draw_card_controls(data: CardControls, axes: Axes) -> None:
@@ -88,7 +89,8 @@ def draw_card_controls(data: CardControls, axes: Axes) -> None:
         name = row.name if len(row.name) <= 60 else row.name[:59] + "…"
         draw_row(axes, y, name, f"{estimate(*row.effect)} nats at KL {general(row.kl)}{mark}")
     axes.autoscale_view(scaley=False)
-    axes.set_xlabel(f"effect at the KL budget (nats); grey: {data.n_random} random directions")
+    short = "" if data.n_reached == data.n_random else f" († {data.n_reached} at the budget)"
+    axes.set_xlabel(f"effect at the KL budget (nats); grey: {data.n_random} random directions{short}")
 
 
 def prepare_card_questions(card: SteeringCard) -> CardQuestions:

@@ -9,7 +9,7 @@ import matplotlib as mpl
 
 import steerlens
 from steerlens.errors import OptionError
-from steerlens.evaluation import SteeringCard
+from steerlens.evaluation import CardRandom, SteeringCard
 from steerlens.numerics import Estimate
 from steerlens.reports._card import (
     draw_card_controls,
@@ -75,14 +75,19 @@ def _lead(card: SteeringCard) -> str:
     e, r = card.effect, card.reliability
     where = f"At {general(card.budget)} nats of KL per token of neutral text (strength {general(e.strength)})"
     if not e.reached:
-        where = f"At the largest strength tried, {general(e.strength)} ({general(e.kl)} nats of KL per token)"
+        where = f"Short of the budget, at strength {general(e.strength)} ({general(e.kl)} nats of KL per token),"
     z = DASH if card.random.z is None else general(card.random.z)
     return (
         f"{where} it moves the log-odds of the wanted continuation by {_said(e.at_budget)} nats; random directions of "
         f"the same length reach {general(card.random.low)} to {general(card.random.high)} (z = {z}, "
-        f"n = {card.random.n}). {_share(r.anti_steerable)} of {r.anti_steerable.n} questions have a slope that is not "
+        f"n = {card.random.n}{_short(card.random)}). "
+        f"{_share(r.anti_steerable)} of {r.anti_steerable.n} questions have a slope that is not "
         "above zero."
     )
+
+
+def _short(random: CardRandom) -> str:
+    return "" if random.reached == random.n else f", {random.reached} of them at the budget †"
 
 
 def _numbers(card: SteeringCard) -> str:
@@ -90,7 +95,7 @@ def _numbers(card: SteeringCard) -> str:
     rows: list[tuple[str, str, str]] = [
         ("Effect", "at the budget, nats", _said(e.at_budget)),
         ("Effect", "area up to the budget, nats", _said(e.area)),
-        ("Effect", "per token, nearest strength, nats", _said(e.per_token)),
+        ("Effect", f"per token, at strength {general(c.strength)}, nats", _said(e.per_token)),
         ("Effect", "steerability, nats per unit of strength", _said(e.slope)),
         ("Effect", "slope at strength 0", _said(e.local_slope)),
         ("Effect", "least mean effect that these questions would show (power 0.8), nats", general(e.detectable)),

@@ -127,8 +127,16 @@ def _budget_figure(comparison: Comparison) -> ReportFigure | None:
         "Look first at whether a method's interval clears the grey bar: the middle 95 % of random "
         "directions, each as long as the mean shift, at the same site and budget. A hollow mark (†) is a "
         "method whose side effects never reached the budget."
-    )
+    ) + _short_band([r.short for r in data.rows])
     return ReportFigure("effect-at-budget", "Effect at the budget", caption, f"Effects in nats: {said}.", wide, narrow)
+
+
+def _short_band(short: Sequence[str]) -> str:
+    """What a band of random directions below the budget means, if there is one."""
+    said = next((s for s in short if s), "")
+    if not said:
+        return ""
+    return f" † Only {said} random directions reached the budget: the grey is that of a smaller dose, and too narrow."
 
 
 def _frontier_figure(comparison: Comparison) -> ReportFigure | None:
@@ -147,7 +155,7 @@ def _frontier_figure(comparison: Comparison) -> ReportFigure | None:
         f"large hollow marks are the headline. Crosses are {level_of(comparison)} intervals. The grey band "
         "holds the middle 95 % of random directions at the same site; a curve that stays inside it does "
         "no more than any push of that size."
-    )
+    ) + _short_band([data.short])
     return ReportFigure(
         "effect-against-kl",
         "Effect against side effects",

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from steerlens.evaluation import Comparison
+from steerlens.evaluation._crossing import between, first_crossing
 from steerlens.reports._drawing import draw_budget, draw_key, draw_zero, key, style_plain
 from steerlens.reports._numbers import general, is_number
 from steerlens.reports._palette import MUTED, NULL, PAPER, Look
@@ -21,6 +22,7 @@ from steerlens.reports._select import (
     method_looks,
     ordered_headline,
     random_records,
+    short_of_budget,
 )
 
 Array = npt.NDArray[np.float64]
@@ -38,7 +40,8 @@ class Frontier:
         site: Hook name, by which its random directions are found.
         layer: Of the site.
         look: How it is drawn.
-        points: One row per strength above 0: strength, kl, kl_low, kl_high, effect, effect_low, effect_high.
+        points: One row per strength above 0, the one chosen for the budget among them: strength, kl, kl_low, kl_high,
+            effect, effect_low, effect_high.
         at_budget: KL and effect of the headline.
         reached: Whether KL met the budget.
     """
@@ -56,12 +59,16 @@ class Frontier:
 @final
 @dataclass(frozen=True, eq=False)
 class Frontiers:
-    """All methods, the budget, and per site the band of random directions (columns kl, low, high)."""
+    """All methods, the budget, and per site the band of random directions (columns kl, low, high).
+
+    ``short`` says how many of the random directions reached the budget, if not all did.
+    """
 
     methods: tuple[Frontier, ...]
     bands: dict[str, pd.DataFrame]
     budget: float
     n_random: int
+    short: str = ""
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -102,7 +109,8 @@ def prepare_effect_against_kl(comparison: Comparison) -> Frontiers:
         )  # fmt: skip
     budget = budget_of(comparison)
     bands, n = _bands(comparison, budget)
-    return Frontiers(tuple(methods), bands, budget, n)
+    short = next((s for _, row in comparison.headline.iterrows() if (s := short_of_budget(row))), "")
+    return Frontiers(tuple(methods), bands, budget, n, short)
 
 
 def _bands(comparison: Comparison, budget: float) -> tuple[dict[str, pd.DataFrame], int]:
@@ -113,7 +121,7 @@ def _bands(comparison: Comparison, budget: float) -> tuple[dict[str, pd.DataFram
     bands, counts = {}, []
     for site, rows in joined[joined["strength"] > 0].groupby("site", sort=True):
         curves = [
-            (own["value_of_kl"].to_numpy(), own["value"].to_numpy())
+            (own["strength"].to_numpy(), own["value_of_kl"].to_numpy(), own["value"].to_numpy())
             for _, own in rows.sort_values("strength").groupby("method", sort=True)
         ]
         if len(curves) >= 2:
@@ -122,35 +130,31 @@ def _bands(comparison: Comparison, budget: float) -> tuple[dict[str, pd.DataFram
     return bands, min(counts, default=0)
 
 
-def band_of(curves: list[tuple[Array, Array]], budget: float) -> pd.DataFrame:
-    """The 2.5 to 97.5 % range of curves of effect over KL (each ``kl, effect``, strengths ascending).
+def band_of(curves: list[tuple[Array, Array, Array]], budget: float) -> pd.DataFrame:
+    """The 2.5 to 97.5 % range of curves of effect over KL (each ``strength, kl, effect``, strengths ascending).
 
-    Up to the KL that half of them reach (and at least the budget). As in the headline, a curve is
-    interpolated linearly from (0, 0) and keeps its last effect beyond the largest KL it reaches.
+    Up to the KL that half of them reach (and at least the budget). A curve is interpolated as `DoseCurve` does, and
+    keeps its last effect beyond the largest KL it reaches.
     """
-    tops = [float(np.max(kl)) for kl, _ in curves]
+    tops = [float(np.max(kl)) for _, kl, _ in curves]
     top = max(float(np.median(tops)), budget if is_number(budget) else 0.0)
     if not top > 0:
         return pd.DataFrame({"kl": [], "low": [], "high": []}, dtype=float)
-    least = min([float(kl[kl > 0].min()) for kl, _ in curves if (kl > 0).any()], default=top)
+    least = min([float(kl[kl > 0].min()) for _, kl, _ in curves if (kl > 0).any()], default=top)
     grid = np.geomspace(min(least, top) / 20, top, GRID)
     if is_number(budget):
         grid = np.unique(np.append(grid, budget))
-    effects = np.stack([interpolate_effect(kl, effect, grid) for kl, effect in curves])
+    effects = np.stack([interpolate_effect(*curve, grid) for curve in curves])
     low, high = np.quantile(effects, [0.025, 0.975], axis=0)
     return pd.DataFrame({"kl": grid, "low": low, "high": high})
 
 
-def interpolate_effect(kl: Array, effect: Array, grid: Array) -> Array:
+def interpolate_effect(strengths: Array, kl: Array, effect: Array, grid: Array) -> Array:
     """Effect where KL first meets each value of ``grid``; the last effect where it never does."""
-    x, y = np.concatenate([[0.0], kl]), np.concatenate([[0.0], effect])
-    met = x[None, :] >= grid[:, None]
-    after = np.where(met.any(axis=1), met.argmax(axis=1), len(x) - 1)
-    before = np.maximum(after - 1, 0)
-    gap = x[after] - x[before]
-    share = np.divide(grid - x[before], gap, out=np.ones_like(grid), where=met.any(axis=1) & (gap > 0))
-    found: Array = y[before] + share * (y[after] - y[before])
-    return found
+    s, x, y = (np.concatenate([[0.0], of]) for of in (strengths, kl, effect))
+    rows = (len(grid), len(s))
+    at = first_crossing(s, np.broadcast_to(x, rows), grid)
+    return between(s, np.broadcast_to(y, rows), at)
 
 
 def draw_effect_against_kl(data: Frontiers, axes: Axes, *, family: str | None = None) -> None:
@@ -189,7 +193,7 @@ def draw_effect_against_kl(data: Frontiers, axes: Axes, *, family: str | None = 
                 alpha=0.45,
                 linewidth=7,
                 solid_capstyle="butt",
-                label="random directions, 95 %",
+                label="random directions, 95 %" + (f" († {data.short} at the budget)" if data.short else ""),
             )
         )
     draw_key(axes, family or "all families", handles)
@@ -199,13 +203,14 @@ def _draw_method(method: Frontier, axes: Axes, least_kl: float, *, forward: bool
     p = method.points
     top = float(p["kl"].max())
     grid = np.geomspace(least_kl, top, GRID) if top > least_kl else np.array([top])
-    between = np.unique(np.concatenate([grid, p["kl"][p["kl"] > least_kl]]))
-    curve = interpolate_effect(p["kl"].to_numpy(), p["effect"].to_numpy(), between)
+    drawn = np.unique(np.concatenate([grid, p["kl"][p["kl"] > least_kl]]))
+    strength, kl, effect = (p[column].to_numpy() for column in ("strength", "kl", "effect"))
+    curve = interpolate_effect(strength, kl, effect, drawn)
     if not forward:
-        axes.plot(between, curve, color=MUTED, alpha=0.28, linewidth=1, zorder=1.5)
+        axes.plot(drawn, curve, color=MUTED, alpha=0.28, linewidth=1, zorder=1.5)
         return
     look = method.look
-    axes.plot(between, curve, color=look.colour, linestyle=look.dashes, linewidth=1.8, zorder=3)
+    axes.plot(drawn, curve, color=look.colour, linestyle=look.dashes, linewidth=1.8, zorder=3)
     seen = p[p["kl"] > 0]
     axes.vlines(seen["kl"], seen["effect_low"], seen["effect_high"], color=look.colour, linewidth=1, alpha=0.7)
     axes.hlines(seen["effect"], seen["kl_low"], seen["kl_high"], color=look.colour, linewidth=1, alpha=0.7)

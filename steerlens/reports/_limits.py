@@ -2,7 +2,7 @@
 
 from steerlens.evaluation import Comparison
 from steerlens.reports._numbers import counted, general, is_number, listed
-from steerlens.reports._select import budget_of
+from steerlens.reports._select import budget_of, short_of_budget
 
 _METRICS = {
     "effect": "the change in log-odds",
@@ -50,9 +50,8 @@ def _selection(comparison: Comparison) -> list[str]:
     tried = max((int(n) for n in head["n_tried"] if is_number(n)), default=1)
     budget = general(budget_of(comparison))
     found = [
-        f"Methods are compared where KL on neutral text first meets {budget} nats per token, by linear "
-        "interpolation between the strengths tried. Another budget may order them differently. The "
-        "perplexity ratio is that of the nearest strength tried above 0."
+        f"Methods are compared where KL on neutral text first meets {budget} nats per token, {_met(comparison)} "
+        "Another budget may order them differently."
     ]
     if tried > 1:
         found.append(
@@ -65,6 +64,20 @@ def _selection(comparison: Comparison) -> list[str]:
     return found
 
 
+def _met(comparison: Comparison) -> str:
+    if comparison.doses.empty:
+        return (
+            "by interpolation between the strengths tried. The perplexity ratio is that of the nearest strength tried "
+            "above 0."
+        )
+    own = comparison.doses[comparison.doses["role"] == "method"]
+    least, most = (general(float(x)) for x in (own["kl"].min(), own["kl"].max()))
+    return (
+        "at a strength of its own that was found on the selection half of the texts and measured once on the other "
+        f"half. There KL is not exactly the budget, but {least} to {most}; intervals take the strengths as they are."
+    )
+
+
 def _controls(comparison: Comparison) -> list[str]:
     head = comparison.headline
     counts = [int(n) for n in head["random_n"] if is_number(n)]
@@ -73,8 +86,13 @@ def _controls(comparison: Comparison) -> list[str]:
     return [
         f"The random range is that of {min(counts)} directions per site, each as long as the mean shift "
         "there; with so few, its ends are themselves rough. Random directions are translations: they are "
-        "no control for what a projection or a learned map does besides moving the mean."
+        "no control for what a projection or a learned map does besides moving the mean." + _short(comparison)
     ]
+
+
+def _short(comparison: Comparison) -> str:
+    short = next((s for _, row in comparison.headline.iterrows() if (s := short_of_budget(row))), "")
+    return f" Only {short} of them reached the budget; the range is that of a smaller dose." if short else ""
 
 
 def _scope(comparison: Comparison) -> str:

@@ -97,8 +97,8 @@ def _dagger(comparison: Comparison) -> str:
     if comparison.headline["reached"].astype(bool).all():
         return ""
     return (
-        "<p>† Within the strengths tried, KL never reached the budget. The row shows the largest "
-        "strength, so it is cheaper than the others and not at equal side effects.</p>"
+        "<p>† At no strength tried did KL reach the budget. The row shows a strength that costs less (or, where KL "
+        "jumps over the budget, more) than the others', so it is not at equal side effects.</p>"
     )
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from steerlens.evaluation import Comparison
 from steerlens.reports._numbers import DASH, estimate, general, number
-from steerlens.reports._select import budget_of
+from steerlens.reports._select import short_of_budget
 from steerlens.reports._tables import control_of, stacked_row, stacked_table
 
 _FITTED = {"permuted": "Exchanged labels", "other concept": "Next concept", "wrong layer": "Wrong layer"}
@@ -40,8 +40,10 @@ def rung_controls_table(comparisons: Mapping[str, Comparison], method: str) -> s
 def _cells(c: Comparison, rows: pd.DataFrame, method: str) -> list[str]:
     head = c.headline[c.headline["method"] == method].iloc[0]
     cells = [estimate(head["effect"], head["effect_low"], head["effect_high"]) + ("" if head["reached"] else " †")]
-    cells.append(f"{number(head['random_low'])} to {number(head['random_high'])}")
-    cells += [control_of(rows[rows["role"] == role], method, budget_of(c)) for role in _FITTED]
+    cells.append(
+        f"{number(head['random_low'])} to {number(head['random_high'])}" + (" †" if short_of_budget(head) else "")
+    )
+    cells += [control_of(c, role, method) for role in _FITTED]
     neutral = rows[(rows["role"] == "neutral direction") & (rows["metric"] == "effect_at_budget")]
     cells.append(DASH if neutral.empty else estimate(*neutral.iloc[0][["value", "low", "high"]]))
     said, labels = [], iter(("prompt", "opposite prompt"))  # the order in which they are measured

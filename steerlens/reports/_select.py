@@ -30,6 +30,12 @@ def budget_of(comparison: Comparison) -> float:
     return found[0] if found else float("nan")
 
 
+def short_of_budget(row: Any) -> str:
+    """Of a headline's row: how many of its random directions reached the budget, if not all; else nothing."""
+    n, reached = row["random_n"], row["random_reached"]
+    return f"{int(reached)} of {int(n)}" if is_number(n) and is_number(reached) and reached < n else ""
+
+
 def each(frame: pd.DataFrame) -> Iterator[Any]:
     """Rows as named tuples, whose fields pandas cannot type."""
     yield from frame.itertuples(index=False)

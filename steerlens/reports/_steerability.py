@@ -42,7 +42,7 @@ class Steerabilities:
 
 
 def prepare_steerability(comparison: Comparison) -> Steerabilities:
-    """Slope per question at each method's chosen site, as `steerlens.evaluation.steerability` defines it.
+    """Slope per question at each method's site, over the grid, as `steerlens.evaluation.steerability` defines it.
 
     References:
         tan2024, section 3.2.
@@ -50,7 +50,7 @@ def prepare_steerability(comparison: Comparison) -> Steerabilities:
     look, rows = method_looks(comparison), []
     for head in each(ordered_headline(comparison)):
         s = comparison.samples
-        own = s[(s["method"] == head.method) & (s["site"] == head.site)]
+        own = s[(s["method"] == head.method) & (s["site"] == head.site) & s["strength"].isin(comparison.grid)]
         table = own.pivot_table(index="strength", columns="question", values="propensity").dropna(axis=1)
         if table.size and len(table) > 1:
             slopes = steerability(table.to_numpy(), [float(x) for x in table.index])

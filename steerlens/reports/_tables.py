@@ -20,7 +20,7 @@ from steerlens.reports._numbers import (
     percent,
 )
 from steerlens.reports._palette import family_colour
-from steerlens.reports._select import budget_of, chosen_records, ordered_headline
+from steerlens.reports._select import budget_of, chosen_records, ordered_headline, short_of_budget
 
 REPLACEMENT = "\ufffd"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -100,7 +100,7 @@ def controls_table(comparison: Comparison) -> str:
     for _, row in ordered_headline(comparison).iterrows():
         name = str(row["method"])
         cells = [name, estimate(row["effect"], row["effect_low"], row["effect_high"])]
-        cells += [control_of(rows[rows["role"] == role], name, budget_of(comparison)) for role in roles]
+        cells += [control_of(comparison, role, name) for role in roles]
         body.append(_row(heads, cells))
     neutral = _neutral_direction(rows)
     caption = (
@@ -119,14 +119,19 @@ def _neutral_direction(rows: pd.DataFrame) -> str:
     return f" The first principal component of neutral texts, as long as the mean shift, reaches {reached} nats."
 
 
-def control_of(rows: pd.DataFrame, method: str, budget: float) -> str:
-    """The control that was fitted by a method: its name begins with the method's."""
-    own = rows[rows["method"].astype(str).str.startswith((f"{method}, ", f"{method} of ", f"{method} at "))]
+def control_of(comparison: Comparison, role: str, method: str) -> str:
+    """The control of a role that was fitted by a method, on the test half: its name begins with the method's."""
+    r, doses = (_fitted_by(frame[frame["role"] == role], method) for frame in (comparison.records, comparison.doses))
+    own = r[r["split"] == "test"]
     at, cost = (own[own["metric"] == metric] for metric in ("effect_at_budget", "kl"))
     if at.empty:
         return DASH
-    mark = "" if (cost["value"] >= budget).any() else " †"
-    return estimate(*at.iloc[0][["value", "low", "high"]]) + mark
+    met = doses["reached"].astype(bool).any() if len(doses) else (cost["value"] >= budget_of(comparison)).any()
+    return estimate(*at.iloc[0][["value", "low", "high"]]) + ("" if met else " †")
+
+
+def _fitted_by(frame: pd.DataFrame, method: str) -> pd.DataFrame:
+    return frame[frame["method"].astype(str).str.startswith((f"{method}, ", f"{method} of ", f"{method} at "))]
 
 
 def stacked_table(kind: str, caption: str, heads: Sequence[str], body: str) -> str:
@@ -206,8 +211,14 @@ def _random(row: pd.Series) -> str:
     z = number(row["z"], 1, signed=True)
     return (
         f'<span class="value">{bounds(low, high, decimals_for(high - low))}</span> '
-        f"<small>z {z}, n = {_count(row['random_n'])}</small>"
+        f"<small>z {z}, n = {_count(row['random_n'])}{_short(row)}</small>"
     )
+
+
+def _short(row: pd.Series) -> str:
+    short = short_of_budget(row)
+    title = "the range is that of a smaller dose, and z too large"
+    return f', {short} at the budget<span class="mark" title="{title}">†</span>' if short else ""
 
 
 def _origin(comparison: Comparison, method: str, metric: str) -> str:
@@ -292,7 +303,7 @@ def comparison_html(comparison: Comparison) -> str:
         mark = "" if r["reached"] else " †"
         cells = (
             estimate(r["effect"], r["effect_low"], r["effect_high"]) + mark,
-            bounds(low, high, decimals_for(high - low)),
+            bounds(low, high, decimals_for(high - low)) + (" †" if short_of_budget(r) else ""),
             estimate(r["steerability"], r["steerability_low"], r["steerability_high"]),
             percent(r["anti_slope"], r["anti_slope_low"], r["anti_slope_high"]),
             _count(r["layer"]),
@@ -304,7 +315,8 @@ def comparison_html(comparison: Comparison) -> str:
         lines.append(f"<tr><th>{escape(str(r['method']))}</th><td>{dot} {escape(str(r['family']))}</td>{tds}</tr>")
     p = comparison.provenance
     caption = f"{escape(fact(p.concept.get('name')))} in {escape(fact(p.model.get('name')))}"
-    note = "" if comparison.headline["reached"].astype(bool).all() else "<p>† never reached the budget</p>"
+    short = any(short_of_budget(r) for _, r in comparison.headline.iterrows())
+    note = "<p>† never reached the budget</p>" if short or not comparison.headline["reached"].astype(bool).all() else ""
     budgets = [general(b) for b in comparison.headline["budget"].unique()]
     caption += f", at a KL budget of {', '.join(budgets)} nats per token"
     return (

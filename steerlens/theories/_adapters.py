@@ -67,7 +67,9 @@ def _of_comparison(found: Comparison) -> list[pd.DataFrame]:
         quantity=records["metric"], method=records["method"].where(~random, "random"),
         seed=number.where(random).astype(float), budget=at_budget.map({True: budget}), **who,
     )  # fmt: skip
-    blocks = [curves[~at_budget | random]]
+    # Strengths chosen for the budget differ from concept to concept: curves are read on the grid that all share.
+    on_grid = records["strength"].isin(found.grid)
+    blocks = [curves[(~at_budget & on_grid) | (at_budget & random)]]
     effects = _headline(found.headline, "effect_at_budget", "effect", who)
     blocks.append(effects.assign(strength=found.headline["strength"], budget=budget))
     blocks += [_headline(found.headline, q, column, who) for q, column in _HEADLINE.items()]
@@ -78,7 +80,7 @@ def _of_comparison(found: Comparison) -> list[pd.DataFrame]:
         kept.assign(quantity="gain", role="method", setting=gains["reference"], value=gains["difference"],
                     budget=budget, **who)
     )  # fmt: skip
-    items = found.samples
+    items = found.samples[found.samples["strength"].isin(found.grid)]
     blocks.append(
         items[["method", "family", "site", "layer", "group", "strength"]].assign(
             quantity="propensity", role="method", item=pd.factorize(items["question"])[0],

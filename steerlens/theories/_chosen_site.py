@@ -56,7 +56,7 @@ class ChosenSite:
         return {n: m for n, m in compared.items() if any(n == w or n.startswith(f"{w}(") for w in wanted)}
 
     def strength_at_budget(self, role: str) -> dict[str, float]:
-        """Strength at which arms of a role meet the budget of KL; the largest tried of those that never do."""
+        """Strength at which arms of a role meet the budget of KL; of those that never do, the one reported instead."""
         rows = self.comparison.records.query("split == 'test' and metric == 'effect_at_budget' and role == @role")
         return {str(m): float(s) for m, s in zip(rows["method"], rows["strength"], strict=True)}
 

@@ -18,6 +18,7 @@ from steerlens.evaluation import (
     load_card,
     neutral_texts,
     score_continuations,
+    score_neutral,
     score_questions,
     steerability,
 )
@@ -84,24 +85,71 @@ def test_every_number_follows_from_the_records_with_pandas_alone(found: Steering
     items = found.items.assign(propensity=found.items["positive"] - found.items["negative"])
     own = items[items["role"] == "method"]
     wide = own.pivot(index="question", columns="strength", values="propensity")
-    s = np.array([c for c in wide.columns if abs(c) <= 1.5])
+    s = np.array([c for c in wide.columns if abs(c) <= 1.5 and c in GRID])
     slopes = (wide[s] - wide[s].mean(axis=1).to_numpy()[:, None]) @ (s - s.mean()) / ((s - s.mean()) ** 2).sum()
     assert slopes.mean() == pytest.approx(found.effect.slope.value)
     assert (slopes <= 0).mean() == pytest.approx(found.reliability.anti_steerable.value)
     assert (wide[1.0] < wide[0.0]).mean() == pytest.approx(found.reliability.anti_at_one.value)
     texts = found.texts[found.texts["role"] == "method"].groupby("strength")[["kl", "n_tokens"]].sum()
     kl = texts["kl"] / texts["n_tokens"]
-    upward = [c for c in wide.columns if c >= 0]
-    strength = np.interp(found.budget, kl[upward], upward) if kl.max() >= found.budget else max(upward)
-    assert strength == pytest.approx(found.effect.strength)
-    effect = [wide[c].mean() - wide[0.0].mean() for c in upward]
-    assert np.interp(strength, upward, effect) == pytest.approx(found.effect.at_budget.value)
-    change = wide.apply(lambda row: np.interp(strength, upward, row[upward]), axis=1) - wide[0.0]
+    strength = found.effect.strength
+    assert kl[strength] == pytest.approx(found.effect.kl)
+    assert (wide[strength] - wide[0.0]).mean() == pytest.approx(found.effect.at_budget.value)
+    assert found.cost.strength == strength
+    assert found.cost.kl.value == pytest.approx(found.effect.kl)
+    change = wide[strength] - wide[0.0]
     by_group = change.groupby(own.drop_duplicates("question").set_index("question")["group"]).mean()
     needed = TTestPower().solve_power(nobs=len(by_group), alpha=0.05, power=0.8) * by_group.std(ddof=1)
     assert needed == pytest.approx(found.effect.detectable, rel=1e-4)
     for control in found.controls:
         assert ((items["arm"] == control.name) & (items["role"] == control.role)).any(), control
+
+
+def test_the_strength_meets_the_budget_on_texts_that_costs_are_not_measured_on(found: SteeringCard):
+    model = load_model("planted-linear")
+    fit, _, _ = planted_concept("planted-linear").split(seed=0)
+    site, texts = Site.resid_post(1), neutral_texts()[:10]
+    pairs = extract(model, fit, [site])[site]
+    fitted = MeanShift().fit(source=pairs.negative, target=pairs.positive)
+    steps = [Intervention({site: fitted}, found.effect.strength)]
+    chosen, measured = (score_neutral(model, half, steps) for half in (texts[0::2], texts[1::2]))
+    assert found.effect.reached
+    assert float(chosen.kl.sum() / chosen.n_tokens.sum()) == pytest.approx(PLAN.budget, rel=0.02)
+    assert float(measured.kl.sum() / measured.n_tokens.sum()) == pytest.approx(found.effect.kl, rel=1e-4)
+    assert found.texts["text"].nunique() == 5
+
+
+def test_random_directions_below_the_budget_are_counted_and_warned_of(found: SteeringCard, tmp_path: Path):
+    assert found.random.reached <= found.random.n
+    for reached, said in ((found.random.n, False), (3, True)):
+        one = dataclasses.replace(found, random=dataclasses.replace(found.random, reached=reached))
+        warned = card_warnings(one.effect, one.reliability, one.cost, one.random, one.controls)
+        assert any(f"Only 3 of {found.random.n} random" in w for w in warned) is said
+        assert ("3 of them at the budget †" in card_html(one)) is said
+        assert (f"3 of {found.random.n} reach it" in str(one)) is said
+        assert load_card(one.save(tmp_path / str(reached))).random == one.random
+
+
+def test_a_card_of_the_schema_before_still_loads(found: SteeringCard, tmp_path: Path):
+    found.save(tmp_path)
+    document = json.loads((tmp_path / "card.json").read_text("utf-8"))
+    del document["random"]["reached"]
+    (tmp_path / "card.json").write_text(json.dumps(document | {"schema": "steerlens/card/2"}), "utf-8")
+    random = found.texts[found.texts["role"] == "random"].groupby(["arm", "strength"])[["kl", "n_tokens"]].sum()
+    most = (random["kl"] / random["n_tokens"]).groupby("arm").max()
+    assert load_card(tmp_path).random.reached == (most >= found.budget).sum()
+    (tmp_path / "card.json").write_text(json.dumps(document), "utf-8")
+    with pytest.raises(ArtefactError, match="reached"):
+        load_card(tmp_path)
+
+
+def test_a_card_needs_five_neutral_texts_for_each_half():
+    fit, _, test = planted_concept("planted-linear").split(seed=0)
+    with pytest.raises(OptionError, match="10 neutral texts"):
+        card(
+            load_model("planted-linear"), fit, test, site=Site.resid_post(1), method=MeanShift(), plan=PLAN,
+            neutral=neutral_texts()[:9],
+        )  # fmt: skip
 
 
 def test_the_questions_that_fail_are_those_that_move_least(found: SteeringCard):

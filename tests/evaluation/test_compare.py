@@ -1,6 +1,7 @@
 """A whole comparison on a tiny model."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,18 @@ from steerlens.evaluation import (
     compare,
     neutral_texts,
     score_continuations,
+    score_neutral,
     score_questions,
 )
+from steerlens.evaluation._across import dose_curve
 from steerlens.evaluation._comparison import CONTRAST_COLUMNS, HEADLINE_COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
 from steerlens.evaluation._controls import neutral_arm, random_arms
+from steerlens.interventions import Intervention
 from steerlens.maps import DirectionalAblation, GaussianTransport, MeanShift, ResidualMLP, SteeringMethod, Training
 from steerlens.models import LensModel, tiny_model
+from steerlens.reports._limits import limits
 from steerlens.reports._numbers import estimate
-from steerlens.reports._tables import controls_table, rivals_table
+from steerlens.reports._tables import controls_table, headline_table, rivals_table
 
 THINGS = (
     "film", "book", "song", "meal", "hotel", "garden", "shoe", "lamp", "chair", "coat", "city", "river",
@@ -108,7 +113,7 @@ def test_the_perplexity_ratio_of_a_small_strength_is_not_that_of_none(model: Len
     row = found.headline.iloc[0]
     assert 0 < row["strength"] < 0.5
     r = found.records[found.records["metric"] == "perplexity_ratio"].set_index("strength")
-    assert row["perplexity_ratio"] == r.loc[1.0, "value"] != 1
+    assert row["perplexity_ratio"] == r.loc[row["strength"], "value"] != 1
     assert row["perplexity_ratio_low"] < row["perplexity_ratio_high"]
     assert r.loc[0.0, "value"] == 1
 
@@ -200,15 +205,73 @@ def test_headline_follows_from_the_items_and_texts_by_pandas_alone(found: Compar
         sums = texts.groupby("strength")[["kl", "n_tokens"]].sum()
         kl = sums["kl"] / sums["n_tokens"]
         effect = propensity - propensity.loc[0.0]
-        over = kl[kl >= row["budget"]]
-        if over.empty:
-            assert not row["reached"]
-            assert row["effect"] == pytest.approx(effect.iloc[-1], abs=1e-9)
-            continue
-        after = list(kl.index).index(over.index[0])
-        share = (row["budget"] - kl.iloc[after - 1]) / (kl.iloc[after] - kl.iloc[after - 1])
-        expected = (1 - share) * effect.iloc[after - 1] + share * effect.iloc[after]
-        assert row["effect"] == pytest.approx(expected, abs=1e-9)
+        assert row["effect"] == pytest.approx(effect.loc[row["strength"]], abs=1e-9)
+        assert row["kl"] == pytest.approx(kl.loc[row["strength"]], abs=1e-9)
+        dose = found.doses[(found.doses["role"] == "method") & (found.doses["method"] == row["method"])].iloc[0]
+        assert dose["strength"] == row["strength"]
+        assert dose["reached"] == row["reached"] == (abs(dose["kl_select"] - row["budget"]) <= 0.01 * row["budget"])
+
+
+def test_slopes_are_read_off_the_grid_and_not_off_strengths_that_were_added(found: Comparison):
+    for _, row in found.headline.iterrows():
+        own = found.samples[found.samples["method"] == row["method"]]
+        assert row["strength"] in set(own["strength"])
+        wide = own.pivot(index="question", columns="strength", values="propensity")
+        s = np.array([c for c in wide.columns if c in STRENGTHS and abs(c) <= 1.5])
+        slopes = (wide[s] - wide[s].mean(axis=1).to_numpy()[:, None]) @ (s - s.mean()) / ((s - s.mean()) ** 2).sum()
+        assert slopes.mean() == pytest.approx(row["steerability"])
+    assert not set(found.headline["strength"]) <= set(STRENGTHS), "otherwise nothing was added"
+
+
+def test_on_the_selection_half_every_reported_strength_costs_the_budget(
+    model: LensModel, split: Split, found: Comparison
+):
+    site = Site.resid_post(int(found.headline["layer"].iloc[0]))
+    pairs = extract(model, split.fit, [site])[site]
+    maps = {
+        m: MeanShift().fit(source=pairs.negative, target=pairs.positive) for m in [str(found.headline["method"][0])]
+    }
+    maps |= {a.method: a.steering_map for a in random_arms(pairs, (0.0, 1.0), n=3, seed=3)}
+    doses = found.doses.set_index("method")
+    for name, steering_map in maps.items():
+        for half, column in ((TEXTS[0::2], "kl_select"), (TEXTS[1::2], "kl")):
+            scores = score_neutral(
+                model, half, [Intervention({site: steering_map}, float(doses.loc[name, "strength"]))]
+            )
+            kl = float(scores.kl.sum() / scores.n_tokens.sum())
+            assert kl == pytest.approx(doses.loc[name, column], rel=1e-3)
+            if column == "kl_select" and doses.loc[name, "reached"]:
+                assert kl == pytest.approx(0.05, rel=0.02)
+    assert doses.loc[list(maps), "reached"].any()
+    random = found.doses[found.doses["role"] == "random"]
+    assert set(found.headline["random_reached"]) == {int(random["reached"].sum())}
+    assert set(found.doses["role"]) == {"method", "random", "permuted", "wrong layer", "neutral direction"}
+
+
+def test_random_directions_too_short_for_the_grid_are_taken_beyond_it_and_counted_where_that_is_not_enough(
+    model: LensModel, split: Split
+):
+    """The budget that the longest direction meets at three times the grid; a tenfold one is out of reach of all."""
+    site, grid = SITES[0], (0.0, 0.5, 1.0)
+    pairs = extract(model, split.fit, [site])[site]
+    steps = [Intervention({site: a.steering_map}, 3.0) for a in random_arms(pairs, grid, n=3, seed=0)]
+    scores = score_neutral(model, TEXTS[0::2], steps)
+    budget = float((scores.kl.sum(dim=1) / scores.n_tokens.sum()).max())
+    for times, reached in ((1.0, 1), (100.0, 0)):
+        found = compare(
+            model, split.fit, split.test, site=site, methods=METHODS[:1], strengths=grid, budget=times * budget,
+            n_random=3, neutral=TEXTS, controls=False,
+        )  # fmt: skip
+        random = found.doses[found.doses["role"] == "random"]
+        assert int(found.headline["random_reached"].iloc[0]) == random["reached"].sum() >= reached
+        assert (random["strength"] <= 4.0).all()
+        if reached:
+            assert random["strength"].max() > 1.5
+            assert random.loc[random["reached"], "strength"].min() == pytest.approx(3.0, rel=0.05)
+        else:
+            assert not random["reached"].any()
+            assert "0 of 3" in headline_table(found)
+            assert "†" in found._repr_html_()
 
 
 def test_each_method_stands_beside_itself_without_a_concept(found: Comparison):
@@ -221,8 +284,7 @@ def test_each_method_stands_beside_itself_without_a_concept(found: Comparison):
     page = controls_table(found)
     for role in ("permuted", "wrong layer"):
         for _, row in r[r["role"] == role].iterrows():
-            costs = found.records[(found.records["method"] == row["method"]) & (found.records["metric"] == "kl")]
-            mark = "" if costs["value"].max() >= 0.05 else " †"
+            mark = "" if found.doses.set_index("method").loc[row["method"], "reached"] else " †"
             assert f">{estimate(row['value'], row['low'], row['high'])}{mark}<" in page
 
 
@@ -293,17 +355,43 @@ def test_the_provenance_is_complete(found: Comparison, split: Split):
 
 def test_the_same_seed_gives_the_same_tables(found: Comparison, model: LensModel, split: Split):
     again = run(model, split)
-    for name in ("records", "headline", "contrasts", "samples"):
+    for name in ("records", "headline", "contrasts", "samples", "doses"):
         assert_frame_equal(getattr(again, name), getattr(found, name))
     assert again.generations == found.generations
 
 
 def test_what_is_saved_is_loaded_again(found: Comparison, tmp_path: Path):
     loaded = Comparison.load(found.save(tmp_path / "a" / "b"))
-    for name in ("records", "headline", "contrasts", "samples"):
+    for name in ("records", "headline", "contrasts", "samples", "doses"):
         assert_frame_equal(getattr(loaded, name), getattr(found, name))
     assert loaded.generations == found.generations
     assert dataclasses.asdict(loaded.provenance) == dataclasses.asdict(found.provenance)
+
+
+def test_what_was_saved_before_strengths_were_chosen_still_loads(found: Comparison, tmp_path: Path):
+    found.save(tmp_path)
+    document = json.loads((tmp_path / "comparison.json").read_text("utf-8"))
+    (tmp_path / "comparison.json").write_text(json.dumps(document | {"schema": "steerlens/comparison/2"}), "utf-8")
+    (tmp_path / "doses.parquet").unlink()
+    found.headline.drop(columns="random_reached").to_parquet(tmp_path / "headline.parquet")
+    r = found.records
+    cost = (r["role"] == "random") & (r["metric"] == "kl")
+    costs = r["value"].where(~cost, 0.049).where(~(cost & (r["method"] == "random 01") & (r["strength"] == 2.0)), 0.05)
+    r.assign(value=costs).to_parquet(tmp_path / "records.parquet")
+    loaded = Comparison.load(tmp_path)
+    assert loaded.doses.empty
+    assert tuple(loaded.headline.columns) == HEADLINE_COLUMNS
+    assert set(loaded.headline["random_reached"]) == {1}, "of one direction the largest strength costs the budget"
+    curve = dose_curve(loaded, str(found.headline["method"][0]))
+    assert curve.chosen is None
+    assert curve.at_budget(0.05, seed=0).effect.value == pytest.approx(found.headline["effect"][0], rel=0.5)
+    assert "by interpolation" in " ".join(limits(loaded))
+    assert "found on the selection half" in " ".join(limits(found))
+    r[~cost].to_parquet(tmp_path / "records.parquet")
+    assert Comparison.load(tmp_path).headline["random_reached"].isna().all(), "nobody kept them"
+    (tmp_path / "comparison.json").write_text(json.dumps(document | {"schema": "steerlens/comparison/1"}), "utf-8")
+    with pytest.raises(ArtefactError, match="comparison/1"):
+        Comparison.load(tmp_path)
 
 
 def test_saving_over_a_file_is_refused(found: Comparison, tmp_path: Path):

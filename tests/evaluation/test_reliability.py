@@ -1,10 +1,13 @@
 """Slopes, anti-steerable shares and dose curves against sums done by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from steerlens.errors import EstimateError, OptionError
-from steerlens.evaluation import DoseCurve, anti_steerable, contrast, steerability
+from steerlens.evaluation import ChosenStrength, DoseCurve, anti_steerable, contrast, steerability
+from steerlens.numerics import bootstrap
 
 GRID = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
 GROUPS = tuple("abcdef")
@@ -83,19 +86,59 @@ def test_fewer_than_five_groups_give_no_interval():
         curve(groups=tuple("aabbcd")).at_budget(0.5, seed=0)
 
 
-def test_the_effect_at_the_budget_is_interpolated_between_strengths():
-    # KL 0.6 lies half-way between 0.2 (strength 1) and 1.0 (strength 2): effect (1 + 4) / 2.
-    at = curve().at_budget(0.6, seed=0)
+def test_between_strengths_cost_is_a_power_of_strength_and_the_effect_is_straight():
+    # The geometric mean of 0.2 (strength 1) and 1.0 (strength 2) is met at √2: effect 1 + 3·(√2 − 1).
+    budget = np.sqrt(0.2)
+    at = curve().at_budget(budget, seed=0)
     assert at.reached
-    assert at.strength == pytest.approx(1.5)
-    assert at.kl == pytest.approx(0.6)
-    assert at.effect.value == pytest.approx(2.5)
-    assert at.effect.low < 2.5 < at.effect.high
+    assert at.strength == pytest.approx(np.sqrt(2))
+    assert at.kl == pytest.approx(budget)
+    expected = 1 + 3 * (np.sqrt(2) - 1)
+    assert at.effect.value == pytest.approx(expected)
+    assert at.effect.low < expected < at.effect.high
+    assert curve().changes_at(budget).mean() == pytest.approx(expected)
 
 
-def test_below_the_first_strength_the_effect_is_interpolated_from_zero():
+@pytest.mark.parametrize("strengths", [(0.0, 1.0), (0.0, 1.0, 2.0, 4.0), (0.0, 0.1, 0.7, 4.0, 16.0), (0.0, 3.0)])
+@pytest.mark.parametrize("budget", [1e-6, 0.003, 0.02, 0.019999, 0.1])
+def test_a_cost_that_is_the_square_of_strength_is_met_exactly_on_any_grid(strengths: tuple[float, ...], budget: float):
+    scale = 0.101
+    one = curve(tuple(strengths), tuple(scale * s**2 for s in strengths), strengths=strengths)
+    at = one.at_budget(budget, seed=0)
+    assert at.reached
+    assert at.strength == pytest.approx(np.sqrt(budget / scale), rel=1e-12)
+    assert at.effect.value == pytest.approx(np.sqrt(budget / scale), rel=1e-12)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 1.7, 2.0, 4.0])
+def test_any_power_law_is_met_exactly_between_strengths_that_cost(power: float):
+    strengths = (0.0, 0.25, 1.0, 4.0)
+    one = curve(tuple(strengths), tuple(0.03 * s**power for s in strengths), strengths=strengths)
+    for s in (0.25, 0.3, 1.0, 2.5, 4.0):
+        assert one.strength_at(0.03 * s**power * (1 - 1e-15)) == pytest.approx(s, rel=1e-9)
+
+
+def test_every_resample_meets_the_budget_at_its_own_strength():
+    """Three texts of different cost: each drawn alone has its own root, and the effect is the strength."""
+    strengths, scale = (0.0, 1.0, 2.0, 4.0), np.array([0.02, 0.05, 0.11, 0.02, 0.05, 0.11])
+    one = DoseCurve(
+        strengths, np.outer(strengths, np.ones(6)), GROUPS, 10 * np.outer(np.square(strengths), scale), np.full(6, 10.0)
+    )
+    found = one.effect_at(0.06, np.ones((6, 6)), np.eye(6))
+    np.testing.assert_allclose(found, np.sqrt(0.06 / scale), rtol=1e-12)
+
+
+def test_below_the_first_strength_cost_is_the_square_of_strength_and_the_effect_its_multiple():
     at = curve().at_budget(0.05, seed=0)
-    assert (at.strength, at.effect.value) == (pytest.approx(0.25), pytest.approx(0.25))
+    assert (at.strength, at.effect.value) == (pytest.approx(0.5), pytest.approx(0.5))
+
+
+def test_from_a_strength_that_costs_nothing_cost_grows_as_the_square_of_the_distance():
+    free = curve(kl=(0.0, 0.0, 1.0))
+    at = free.at_budget(0.25, seed=0)
+    assert (at.strength, at.effect.value) == (pytest.approx(1.5), pytest.approx(2.5))
+    rounded = curve(kl=(0.0, -1e-12, 1.0)).at_budget(0.25, seed=0)
+    assert rounded.strength == pytest.approx(1.5)
 
 
 def test_a_budget_met_exactly_at_a_strength_takes_that_strength():
@@ -105,10 +148,71 @@ def test_a_budget_met_exactly_at_a_strength_takes_that_strength():
 
 def test_the_first_crossing_counts_where_kl_falls_again():
     at = curve(effect=(0.0, 1.0, 2.0, 3.0), kl=(0.0, 0.4, 0.1, 0.9), strengths=(0.0, 1.0, 2.0, 3.0)).at_budget(
-        0.2, seed=0
+        0.1, seed=0
     )
     assert at.strength == pytest.approx(0.5)
     assert at.effect.value == pytest.approx(0.5)
+
+
+def chosen(strength: float, budget: float = 0.3, reached: bool = True) -> DoseCurve:
+    at = ChosenStrength(strength, budget, kl=budget, reached=reached)
+    return replace(
+        curve(effect=(0.0, 1.0, 5.0, 4.0), kl=(0.0, 0.2, 0.37, 1.0), strengths=(0.0, 1.0, 1.4, 2.0)), chosen=at
+    )
+
+
+def test_a_strength_chosen_on_other_texts_is_measured_and_not_interpolated():
+    at = chosen(1.4).at_budget(0.3, seed=0)
+    assert (at.strength, at.kl, at.reached) == (1.4, pytest.approx(0.37), True)
+    assert at.effect.value == pytest.approx(5.0)
+    assert chosen(1.4).changes_at(0.3).mean() == pytest.approx(5.0)
+    np.testing.assert_allclose(chosen(1.4).effect_at(0.3, np.eye(6), np.eye(6)), 5 * np.linspace(0.5, 1.5, 6))
+    assert not chosen(2.0, reached=False).at_budget(0.3, seed=0).reached, "whatever these texts cost"
+
+
+def test_a_chosen_strength_answers_for_its_own_budget_alone():
+    other = chosen(1.4).at_budget(0.2, seed=0)
+    assert (other.strength, other.effect.value) == (pytest.approx(1.0), pytest.approx(1.0))
+
+
+def test_neutral_texts_cannot_move_a_strength_that_was_chosen_on_others():
+    one, dear = chosen(1.4), replace(chosen(1.4), kl=chosen(1.4).kl * np.linspace(0.1, 3.0, 6))
+    assert one.at_budget(0.3, seed=0).effect == dear.at_budget(0.3, seed=0).effect
+    moved = 5 * np.linspace(0.5, 1.5, 6)
+    alone = bootstrap(lambda w: (w @ moved) / w.sum(axis=-1), [GROUPS], seed=0)
+    assert one.at_budget(0.3, seed=0).effect == alone, "questions are drawn anew, texts are not"
+    assert (
+        replace(one, chosen=None).at_budget(0.3, seed=0).effect
+        != replace(dear, chosen=None).at_budget(0.3, seed=0).effect
+    )
+
+
+def test_methods_are_compared_each_at_its_own_chosen_strength():
+    one, two = chosen(1.0), chosen(1.4)
+    assert contrast(two, one, 0.3, seed=0).value == pytest.approx(4.0)
+    assert contrast(two, replace(one, chosen=None), 0.2, seed=0).value == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"strengths": ()}, OptionError, "two or more ascending"),
+        ({"strengths": (0.0, 1.0, float("nan"))}, OptionError, "finite"),
+        ({"strengths": (0.0, 1.0, float("inf"))}, OptionError, "finite"),
+        ({"strengths": (0.0, 1.0)}, OptionError, r"needs change of shape \(2, 6\)"),
+        ({"groups": GROUPS[:5]}, OptionError, r"needs change of shape \(3, 5\)"),
+        ({"n_tokens": np.full(5, 10.0)}, OptionError, r"needs kl of shape \(3, 5\)"),
+        ({"n_tokens": np.zeros(6)}, OptionError, "scored tokens"),
+        ({"change": np.ones((3, 6))}, OptionError, "first row"),
+        ({"kl": np.ones((3, 6))}, OptionError, "first row"),
+        ({"kl": np.array([[0.0] * 6, [1.0] * 6, [np.nan] * 6])}, EstimateError, r"finite KL.*\[2.0\]"),
+        ({"change": np.array([[0.0] * 6, [np.inf] * 6, [1.0] * 6])}, EstimateError, r"finite changes.*\[1.0\]"),
+        ({"chosen": ChosenStrength(1.5, 0.1, 0.1, True)}, OptionError, "1.5 is not among"),
+    ],
+)
+def test_a_curve_that_cannot_be_one_is_refused(change: dict[str, object], error: type[Exception], message: str):
+    with pytest.raises(error, match=message):
+        replace(curve(), **change)
 
 
 def test_a_budget_that_is_never_met_takes_the_largest_strength():

@@ -159,7 +159,7 @@ def headline_row(planted: Planted, samples: pd.DataFrame) -> dict[str, Any]:
     costs = [planted.kl(s) for s in FORWARD]
     reached = max(costs) >= BUDGET
     kl = min(BUDGET, max(costs))
-    strength = float(np.interp(kl, costs, FORWARD))
+    strength = float(np.sqrt(kl / planted.cost))
     effect = float(np.interp(strength, FORWARD, [planted.effect(s) for s in FORWARD]))
     table = samples[samples["method"] == planted.method].pivot(
         index="strength", columns="question", values="propensity"
@@ -177,7 +177,7 @@ def headline_row(planted: Planted, samples: pd.DataFrame) -> dict[str, Any]:
         "anti_unit": unit, "anti_unit_low": max(0.0, unit - 0.02), "anti_unit_high": unit + 0.15,
         "perplexity_ratio": 1.11, "perplexity_ratio_low": 1.07, "perplexity_ratio_high": 1.16,
         "displacement": 0.08 * strength, "random_low": -0.62, "random_high": 0.58, "random_n": DIRECTIONS,
-        "z": (effect - 0.01) / 0.33, "n_tried": len(LAYERS),
+        "random_reached": DIRECTIONS, "z": (effect - 0.01) / 0.33, "n_tried": len(LAYERS),
     }  # fmt: skip
 
 

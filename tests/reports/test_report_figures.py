@@ -28,7 +28,10 @@ from steerlens.reports import (
     prepare_propensity_curves,
     prepare_steerability,
 )
+from steerlens.reports._answer import answer
 from steerlens.reports._frontier import band_of, interpolate_effect
+from steerlens.reports._limits import limits
+from steerlens.reports._tables import comparison_html, headline_table
 
 BY_NAME = {m.method: m for m in METHODS}
 
@@ -70,28 +73,80 @@ def test_the_headline_lies_on_the_curve_that_is_drawn(comparison: Comparison) ->
     for method in prepare_effect_against_kl(comparison).methods:
         kl, effect = method.at_budget
         points = method.points
-        found = interpolate_effect(points["kl"].to_numpy(), points["effect"].to_numpy(), np.array([kl]))
+        strengths, costs, effects = (points[c].to_numpy() for c in ("strength", "kl", "effect"))
+        found = interpolate_effect(strengths, costs, effects, np.array([kl]))
         assert_allclose(found, [effect])
 
 
 def test_interpolation_starts_at_the_origin_and_keeps_the_last_effect() -> None:
-    kl, effect = np.array([0.1, 0.3]), np.array([1.0, 2.0])
-    found = interpolate_effect(kl, effect, np.array([0.05, 0.1, 0.2, 0.3, 9.0]))
+    strength, kl, effect = np.array([1.0, 2.0]), np.array([0.1, 0.4]), np.array([1.0, 2.0])
+    found = interpolate_effect(strength, kl, effect, np.array([0.025, 0.1, 0.225, 0.4, 9.0]))
     assert_allclose(found, [0.5, 1.0, 1.5, 2.0, 2.0])
 
 
 def test_interpolation_takes_the_first_crossing_where_kl_turns_back() -> None:
-    kl, effect = np.array([0.2, 0.1, 0.4]), np.array([2.0, 9.0, 9.0])
-    assert_allclose(interpolate_effect(kl, effect, np.array([0.1])), [1.0])
+    strength, kl, effect = np.array([1.0, 2.0, 3.0]), np.array([0.4, 0.1, 0.8]), np.array([2.0, 9.0, 9.0])
+    assert_allclose(interpolate_effect(strength, kl, effect, np.array([0.1])), [1.0])
 
 
 def test_the_band_is_the_middle_of_the_random_effects() -> None:
     effects = np.linspace(-1, 1, 41)
-    curves = [(np.array([0.1, 0.4]), np.array([e, 2 * e])) for e in effects]
+    curves = [(np.array([1.0, 2.0]), np.array([0.1, 0.4]), np.array([e, 2 * e])) for e in effects]
     band = band_of(curves, 0.1)
     at = band[band["kl"] == 0.1].iloc[0]
     assert_allclose([at["low"], at["high"]], np.quantile(effects, [0.025, 0.975]))
     assert band["kl"].max() == pytest.approx(0.4)
+
+
+def test_a_band_of_which_some_directions_fall_short_of_the_budget_never_passes_silently(comparison: Comparison) -> None:
+    head = comparison.headline
+    for reached, short in ((DIRECTIONS, ""), (12, f"12 of {DIRECTIONS}"), (np.nan, "")):
+        one = replace(comparison, headline=head.assign(random_reached=reached))
+        assert {r.short for r in prepare_budget_effects(one).rows} == {short}
+        assert prepare_effect_against_kl(one).short == short
+        drawn = []
+        for prepare, draw in ((prepare_budget_effects, draw_budget_effects), PAIRS[1]):
+            axes = Figure().subplots()
+            draw(prepare(one), axes)
+            legend = axes.get_legend()
+            drawn.append(" ".join(t.get_text() for t in [*axes.texts, *(legend.get_texts() if legend else [])]))
+        said = f"12 of {DIRECTIONS} at the budget"
+        assert [said in text for text in drawn] == [bool(short)] * 2
+        for page in (headline_table(one), " ".join(f.text for f in answer(one).findings), " ".join(limits(one))):
+            assert (f"12 of {DIRECTIONS}" in page) is bool(short)
+        assert comparison_html(one).count("†") == (2 + len(METHODS) if short else 2)
+
+
+def test_the_strength_that_was_chosen_is_a_point_of_the_curve_and_carries_the_mark(comparison: Comparison) -> None:
+    """A strength between those of the grid, whose KL on the test half is not quite the budget."""
+    strength, cost, moved = 1.37, 0.93 * BUDGET, 1.23
+    r, head = comparison.records, comparison.headline
+    mine = (r["method"] == "MeanShift") & (r["split"] == "test") & (r["strength"] == 1.0)
+    added = r[mine].assign(strength=strength)
+    added.loc[added["metric"] == "kl", "value"] = cost
+    added.loc[added["metric"] == "effect", "value"] = moved
+    own = head["method"] == "MeanShift"
+    one = replace(
+        comparison,
+        records=pd.concat([r, added], ignore_index=True),
+        headline=head.assign(kl=head["kl"].where(~own, cost), effect=head["effect"].where(~own, moved)),
+    )
+    data = prepare_effect_against_kl(one)
+    shift = next(m for m in data.methods if m.method == "MeanShift")
+    assert shift.at_budget == (cost, moved)
+    assert shift.points["strength"].tolist() == sorted([s for s in FORWARD if s > 0] + [strength])
+    at = shift.points[shift.points["strength"] == strength].iloc[0]
+    assert (at["kl"], at["effect"]) == shift.at_budget
+    strengths, costs, effects = (shift.points[c].to_numpy() for c in ("strength", "kl", "effect"))
+    assert_allclose(interpolate_effect(strengths, costs, effects, np.array([cost])), [moved])
+
+
+def test_slopes_leave_out_strengths_that_were_added_for_the_budget(comparison: Comparison) -> None:
+    items = comparison.items
+    added = items[items["strength"] == 1.0].assign(strength=1.3, positive=1e3)
+    more = replace(comparison, items=pd.concat([items, added], ignore_index=True))
+    for one, two in zip(prepare_steerability(comparison).rows, prepare_steerability(more).rows, strict=True):
+        assert_allclose(one.slopes, two.slopes)
 
 
 def test_every_chosen_site_has_its_own_band(comparison: Comparison) -> None:

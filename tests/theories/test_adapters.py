@@ -51,6 +51,18 @@ def test_every_question_keeps_its_propensity(comparison: Comparison, records: pd
     np.testing.assert_array_equal(items["value"], comparison.samples["propensity"])
 
 
+def test_curves_are_read_on_the_grid_that_all_concepts_share(comparison: Comparison, records: pd.DataFrame):
+    """Strengths chosen for the budget differ from concept to concept: no curve over strengths may hold them."""
+    r, items = comparison.records, comparison.items
+    more = replace(
+        comparison,
+        records=pd.concat([r, r[(r["strength"] == 1.0) & r["metric"].isin(["effect", "kl"])].assign(strength=1.37)]),
+        items=pd.concat([items, items[items["strength"] == 1.0].assign(strength=1.37)]),
+    )
+    assert 1.37 in set(more.samples["strength"])
+    pd.testing.assert_frame_equal(records_of(more), records)
+
+
 def test_a_comparison_refutes_the_artefact_theory(records: pd.DataFrame):
     verdict = AnyDirectionWorks().judge(records)
     assert verdict.outcome is Outcome.REFUTED, str(verdict)
