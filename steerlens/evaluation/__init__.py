@@ -38,8 +38,8 @@ from steerlens.evaluation._card import (
     CardReliability,
     CardShift,
     SteeringCard,
-    load_card,
 )
+from steerlens.evaluation._card_load import load_card
 from steerlens.evaluation._card_measure import CardPlan, card, card_and_map
 from steerlens.evaluation._chat import chat_format
 from steerlens.evaluation._choice_readers import capability_questions, read_factor, read_truthfulqa
@@ -91,6 +91,7 @@ from steerlens.evaluation._rank_correlation import clustered_spearman
 from steerlens.evaluation._references import generated_references
 from steerlens.evaluation._relative_steerability import RelativeSteerability, relative_steerability
 from steerlens.evaluation._reliability import (
+    SCORE_RESOLUTION,
     SLOPE_RANGE,
     AntiSteerable,
     AtBudget,
@@ -98,6 +99,7 @@ from steerlens.evaluation._reliability import (
     DoseCurve,
     anti_steerable,
     contrast,
+    slope_rounding,
     steerability,
 )
 from steerlens.evaluation._rings import Ring
@@ -147,6 +149,7 @@ __all__ = [
     "OPEN_ITEM_COLUMNS",
     "PLANTED_COLUMNS",
     "PNES",
+    "SCORE_RESOLUTION",
     "SLOPE_COLUMNS",
     "SLOPE_RANGE",
     "STRENGTHS",
@@ -287,6 +290,7 @@ __all__ = [
     "score_questions",
     "score_tasks",
     "sensitivity",
+    "slope_rounding",
     "steerability",
     "task_baselines",
     "text_quality",

@@ -9,7 +9,12 @@ import numpy.typing as npt
 from scipy import stats
 
 from steerlens.errors import EstimateError
-from steerlens.evaluation._reliability import steerability
+from steerlens.evaluation._reliability import (
+    SCORE_RESOLUTION,
+    propensity_rounding,
+    slope_rounding,
+    steerability,
+)
 from steerlens.numerics import Estimate, bootstrap, cluster_share
 
 Array = npt.NDArray[np.float64]
@@ -26,16 +31,23 @@ MIN_RESAMPLES = 39
 class AntiSteering:
     """Shares of questions that are steered the wrong way, by four counts.
 
+    A slope no larger than rounding makes it has no sign: its question is ``unmoved``, and neither shown nor steered nor
+    undecided. These four add up to 1.
+
     Args:
         naive: Share whose slope is not above zero, as published. Of questions whose true slope is zero it counts half,
-            whatever the map: noise of the map alone makes it large.
-        unit: Share whose propensity falls from strength 0 to 1; None if one of them was not measured.
+            whatever the map: noise of the map alone makes it large. Slopes of rounding are zero, so that it holds
+            every unmoved question; less ``unmoved`` it is the share that is moved the wrong way.
+        unit: Share whose propensity falls from strength 0 to 1, by more than rounding; None if one of them was not
+            measured.
+        unmoved: Share whose slope is no larger than rounding makes it. A response that is even in strength has no
+            slope either, and is among them.
         shown: Share whose interval over resampled maps lies below zero; None without resampled maps. A question whose
             true slope is not negative is counted with probability at most 0.025 over draws of the pairs, so the
             expected share of false counts is at most 0.025. All questions share one map: false counts come together,
             so that a share of x or more of them happens with probability at most 0.025/x, and not with less.
         steered: Share whose interval lies above zero.
-        undecided: Share whose interval holds zero.
+        undecided: Share of those that are moved whose interval holds zero.
         low: Lower ends of the questions' intervals, shape (question,).
         high: Upper ends.
 
@@ -44,6 +56,7 @@ class AntiSteering:
 
     naive: Estimate
     unit: Estimate | None
+    unmoved: Estimate
     shown: Estimate | None
     steered: Estimate | None
     undecided: Estimate | None
@@ -53,7 +66,7 @@ class AntiSteering:
     def __str__(self) -> str:
         by_unit = "" if self.unit is None else f", from 0 to 1 {self.unit}"
         shown = "no resampled maps" if self.shown is None else f"shown {self.shown}, undecided {self.undecided}"
-        return f"anti-steerable     naive {self.naive}{by_unit}; {shown}"
+        return f"anti-steerable     naive {self.naive}{by_unit}, unmoved {self.unmoved}; {shown}"
 
 
 @final
@@ -93,6 +106,7 @@ def anti_steering(
     seed: int,
     resampled_slopes: Array | None = None,
     n_pairs: int | None = None,
+    resolution: float = SCORE_RESOLUTION["float32"],
 ) -> AntiSteering:
     """Count questions that are steered the wrong way.
 
@@ -103,6 +117,7 @@ def anti_steering(
         seed: Of the bootstrap over groups.
         resampled_slopes: Shape (resample, question), or None.
         n_pairs: Pairs that the maps were fitted to, if intervals are to be widened for them.
+        resolution: What propensities are known to, in nats; see `slope_rounding`.
 
     Raises:
         EstimateError: If there are fewer than five groups, or fewer than 39 resampled maps.
@@ -114,15 +129,18 @@ def anti_steering(
     def share(which: npt.NDArray[np.bool_]) -> Estimate:
         return cluster_share(which, groups, seed=seed)
 
+    slopes, rounding = steerability(propensity, strengths), slope_rounding(propensity, strengths, resolution=resolution)
+    moved = np.abs(slopes) > rounding
     at = {s: propensity[i] for i, s in enumerate(strengths)}
-    unit = share(at[1.0] < at[0.0]) if {0.0, 1.0} <= at.keys() else None
-    slopes = steerability(propensity, strengths)
-    naive = share(slopes <= 0)
+    least = 2 * propensity_rounding(propensity, resolution)
+    unit = share(at[1.0] - at[0.0] < -least) if {0.0, 1.0} <= at.keys() else None
+    naive, unmoved = share(slopes <= rounding), share(~moved)
     if resampled_slopes is None:
-        return AntiSteering(naive, unit, None, None, None, None, None)
+        return AntiSteering(naive, unit, unmoved, None, None, None, None, None)
     low, high = question_intervals(slopes, resampled_slopes, n_pairs)
-    holds_zero = (low <= 0) & (high >= 0)
-    return AntiSteering(naive, unit, share(high < 0), share(low > 0), share(holds_zero), low, high)
+    shown, steered = moved & (high < -rounding), moved & (low > rounding)
+    undecided = moved & ~shown & ~steered
+    return AntiSteering(naive, unit, unmoved, share(shown), share(steered), share(undecided), low, high)
 
 
 def question_intervals(slopes: Array, resampled_slopes: Array, n_pairs: int | None) -> tuple[Array, Array]:

@@ -202,6 +202,11 @@ def _score(items: pd.DataFrame, name: str, task: str, metric: str, seed: int) ->
         raise EstimateError(f"{metric!r} of {task!r} is not finite for some items. Look for NaN in what was measured.")
     finish = AGGREGATES.get(metric.partition(",")[0], _mean)
     docs: list[Hashable] = list(zip(rows["task"], rows["doc_id"], strict=True))
+    if len(set(docs)) < MIN_ITEMS:
+        raise EstimateError(
+            f"Task {task!r} has {len(set(docs))} items with a value of {metric!r}, but an interval needs at least "
+            f"{MIN_ITEMS}. Raise the limit, or leave this task out."
+        )
 
     def value(x: Array) -> Callable[[Array], Array]:
         return lambda w: finish((w @ (weight * x)) / (w @ weight))

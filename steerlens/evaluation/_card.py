@@ -2,22 +2,19 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, final, get_args, get_origin, get_type_hints
+from typing import Any, Literal, final
 
 import pandas as pd
 
-from steerlens.errors import ArtefactError, OptionError, SteerlensError
-from steerlens.evaluation._comparison import ITEM_COLUMNS, TEXT_COLUMNS
+from steerlens.errors import ArtefactError, OptionError
 from steerlens.numerics import Estimate
 
 CARD_SCHEMA = "steerlens/card/3"
-EARLIER = "steerlens/card/2"
-"""Without a strength chosen on texts of its own: the effect at the budget is interpolated between those tried."""
 CARD = "card.json"
 CARD_ITEMS = "card-items.parquet"
 CARD_TEXTS = "card-texts.parquet"
@@ -82,9 +79,10 @@ class CardReliability:
     """How reliably.
 
     Args:
-        anti_steerable: Share of questions whose slope is not above zero, as published.
-        anti_at_one: Share whose propensity falls from strength 0 to 1.
+        anti_steerable: Share of questions whose slope is not above zero, as published; the unmoved are among them.
+        anti_at_one: Share whose propensity falls from strength 0 to 1, by more than rounding.
         anti_shown: Share whose interval over maps refitted to resampled pairs lies below zero; None without those.
+        unmoved: Share whose slope is no larger than rounding makes it, see `slope_rounding`.
         tenth_percentile: Of the questions' effects at the budget.
         monotonicity: Mean Spearman correlation of propensity with strength.
         curvature: Mean second-order coefficient of propensity in strength.
@@ -98,6 +96,7 @@ class CardReliability:
     anti_steerable: Estimate
     anti_at_one: Estimate
     anti_shown: Estimate | None
+    unmoved: Estimate
     tenth_percentile: Estimate
     monotonicity: Estimate
     curvature: Estimate
@@ -141,13 +140,14 @@ class CardShift:
         setting: Such as ``SYS_NEG``; see `steerlens.concepts.shifts`.
         slope: Steerability there, nats per unit of strength.
         retained: That over the steerability at home; None where there is too little at home to relate to.
-        correlation: Spearman correlation, over questions, of their slopes at home and there.
+        correlation: Spearman correlation, over questions, of their slopes at home and there; None where the map moves
+            nothing in one of them.
     """
 
     setting: str
     slope: Estimate
     retained: Estimate | None
-    correlation: Estimate
+    correlation: Estimate | None
 
 
 @final
@@ -251,6 +251,7 @@ class SteeringCard:
             f"  effect at {self.budget:g} nats KL{met}  {e.at_budget} nats at strength {e.strength:.3g}",
             f"  random directions           {self.random.low:.3g} to {self.random.high:.3g} (z = {z}{short})",
             f"  anti-steerable              {r.anti_steerable}, shown {r.anti_shown or 'not measured'}",
+            f"  not moved at all            {r.unmoved}",
             f"  perplexity ratio            {c.perplexity_ratio}",
             f"  capability                  {c.capability or 'not measured'}",
             *(f"  {k.role:<27} {k.effect}  {k.name}" for k in self.controls),
@@ -267,64 +268,21 @@ class SteeringCard:
 
         Raises:
             OptionError: If the folder cannot be made.
+            ArtefactError: If a number on the card is NaN or infinite; nothing is written then.
         """
         folder = Path(folder)
+        names = [f.name for f in dataclasses.fields(self) if f.name not in ("items", "texts")]
+        document = {"schema": CARD_SCHEMA, **{name: _plain(getattr(self, name)) for name in names}}
+        check_finite(document, "card")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OptionError(f"{str(folder)!r} cannot be made a folder: {error.strerror}. Choose another.") from None
         self.items.to_parquet(folder / CARD_ITEMS, index=False)
         self.texts.to_parquet(folder / CARD_TEXTS, index=False)
-        names = [f.name for f in dataclasses.fields(self) if f.name not in ("items", "texts")]
-        document = {"schema": CARD_SCHEMA, **{name: _plain(getattr(self, name)) for name in names}}
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
         (folder / CARD).write_text(text, "utf-8")
         return folder
-
-
-def load_card(folder: str | Path) -> SteeringCard:
-    """Read what `SteeringCard.save` wrote; every field is checked against the schema.
-
-    Raises:
-        ArtefactError: If a file is missing, malformed or of another schema, or a field is missing, unknown or of
-            another type.
-    """
-    folder = Path(folder)
-    path = folder / CARD
-    try:
-        document = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise ArtefactError(f"{folder} has no {CARD}. Expected a folder written by `steerlens card`.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ArtefactError(f"{path} is not valid JSON ({error}). Write the card again.") from None
-    if not isinstance(document, dict) or document.get("schema") not in (CARD_SCHEMA, EARLIER):
-        given = document.get("schema") if isinstance(document, dict) else type(document).__name__
-        raise ArtefactError(
-            f"{path} has schema {given!r}, but this version of steerlens reads {CARD_SCHEMA!r} and {EARLIER!r}."
-        )
-    fields = {k: v for k, v in document.items() if k != "schema"}
-    frames = {
-        "items": _frame(folder / CARD_ITEMS, ITEM_COLUMNS),
-        "texts": _frame(folder / CARD_TEXTS, TEXT_COLUMNS),
-    }
-    if document["schema"] == EARLIER:
-        fields = _with_random_reached(fields, frames["texts"])
-    try:
-        card = _value(SteeringCard, fields, "card", given=frames)
-    except SteerlensError as error:
-        raise ArtefactError(f"{path}: {error}") from None
-    assert isinstance(card, SteeringCard)
-    return card
-
-
-def _with_random_reached(fields: Mapping[str, Any], texts: pd.DataFrame) -> dict[str, Any]:
-    """The fields of a card of the schema before, with how many random directions met the budget at any strength."""
-    random, budget = fields.get("random"), fields.get("budget")
-    if not isinstance(random, dict) or not isinstance(budget, int | float):
-        return dict(fields)
-    sums = texts[texts["role"] == "random"].groupby(["arm", "strength"])[["kl", "n_tokens"]].sum()
-    most = (sums["kl"] / sums["n_tokens"]).groupby("arm").max()
-    return {**fields, "random": {**random, "reached": int((most >= budget).sum())}}
 
 
 def _plain(value: Any) -> Any:
@@ -333,52 +291,17 @@ def _plain(value: Any) -> Any:
     return asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 
-def _value(wanted: Any, found: Any, where: str, *, given: Mapping[str, Any] | None = None) -> Any:
-    """JSON as the type wanted, or an error that names the place."""
-    origin = get_origin(wanted)
-    if wanted is Any:
-        return found
-    if origin in (Union, UnionType):
-        inner = [a for a in get_args(wanted) if a is not type(None)]
-        return None if found is None else _value(inner[0], found, where)
-    if origin is Literal:
-        if found not in get_args(wanted):
-            raise ArtefactError(f"{where} should be one of {', '.join(get_args(wanted))}, but is {found!r}.")
-        return found
-    if origin is tuple:
-        if not isinstance(found, list):
-            raise ArtefactError(f"{where} should be a list, but is {found!r}.")
-        return tuple(_value(get_args(wanted)[0], v, f"{where}[{i}]") for i, v in enumerate(found))
-    if origin is not None:  # Mapping
-        if not isinstance(found, dict):
-            raise ArtefactError(f"{where} should be an object, but is {found!r}.")
-        return found
-    if dataclasses.is_dataclass(wanted):
-        return _object(wanted, found, where, given or {})
-    if wanted is float and type(found) is int:
-        return float(found)
-    if type(found) is not wanted:
-        raise ArtefactError(f"{where} should be of type {wanted.__name__}, but is {found!r}.")
-    return found
+def check_finite(value: Any, where: str) -> None:
+    """Refuse NaN and infinite numbers anywhere in what JSON can hold.
 
-
-def _object(wanted: Any, found: Any, where: str, given: Mapping[str, Any]) -> Any:
-    if not isinstance(found, dict):
-        raise ArtefactError(f"{where} should be an object, but is {found!r}.")
-    hints = {k: v for k, v in get_type_hints(wanted).items() if k not in given}
-    missing, unknown = sorted(set(hints) - set(found)), sorted(set(found) - set(hints))
-    if missing or unknown:
-        raise ArtefactError(f"{where} lacks {missing} and has unknown {unknown}.")
-    return wanted(**{k: _value(t, found[k], f"{where}.{k}") for k, t in hints.items()}, **given)
-
-
-def _frame(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    try:
-        frame = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise ArtefactError(f"{path} is missing. Write the card again.") from None
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"{path} is not a readable Parquet file ({error}).") from None
-    if tuple(frame.columns) != columns:
-        raise ArtefactError(f"{path} should have the columns {columns}, but has {tuple(frame.columns)}.")
-    return frame
+    Raises:
+        ArtefactError: If there is one, naming its place.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ArtefactError(f"{where} should be finite, but is {value}. Look for NaN in what was measured.")
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            check_finite(part, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for i, part in enumerate(value):
+            check_finite(part, f"{where}[{i}]")

@@ -37,7 +37,7 @@ def card_shifts(
             setting=str(row["tested_on"]),
             slope=_estimate(row, "steerability"),
             retained=_estimate(row, "retained") if row["retained"] == row["retained"] else None,
-            correlation=_estimate(row, "correlation"),
+            correlation=_estimate(row, "correlation") if row["correlation"] == row["correlation"] else None,
         )
         for _, row in found.frame.iterrows()
         if row["tested_on"] != home

@@ -35,7 +35,7 @@ from steerlens.evaluation._neutral import neutral_texts
 from steerlens.evaluation._option_mass import option_mass
 from steerlens.evaluation._propensity import PropensityReport, propensity_report
 from steerlens.evaluation._reliability import SLOPE_RANGE
-from steerlens.evaluation._scores import score_questions
+from steerlens.evaluation._scores import score_questions, score_resolution
 from steerlens.evaluation._tables import (
     met,
     nearest_tried,
@@ -188,7 +188,7 @@ def card_and_map(
     own = measured[0]
     report = propensity_report(
         own.on_grid, grid, own.groups, seed=plan.seed, n_pairs=len(set(found.groups)),
-        resampled=_resampled(model, test, found, method, grid, plan),
+        resampled=_resampled(model, test, found, method, grid, plan), resolution=score_resolution(model),
     )  # fmt: skip
     said = [] if plan.instructions is None else said_and_shown(model, fit, test, texts, plan.instructions, plan.seed)
     effect = _effect(own, report, plan)
@@ -308,6 +308,7 @@ def _reliability(
         anti_steerable=report.anti_steering.naive,
         anti_at_one=unit,
         anti_shown=report.anti_steering.shown,
+        unmoved=report.anti_steering.unmoved,
         tenth_percentile=bootstrap(lambda w: _weighted_quantile(change, w, 0.1), [groups], seed=plan.seed),
         monotonicity=report.monotonicity,
         curvature=report.curvature,

@@ -38,8 +38,12 @@ def card_warnings(
             found.append(f"The control {c.name!r} ({c.role}) cannot be told from the method by intervals alone.")
         if c.role in ("prompt", "few-shot") and c.effect.low > e.high:
             found.append(f"{c.name!r} does more than the method ({c.effect}), at {c.kl:.3g} nats of KL.")
-    if reliability.anti_steerable.low > 0.1:
+    if reliability.unmoved.value == 1:
+        found.append("The map moves nothing: no slope is larger than rounding makes it.")
+    elif reliability.anti_steerable.low > 0.1:
         found.append("More than a tenth of the questions have a slope that is not above zero.")
+        if reliability.unmoved.low > 0.1:
+            found.append("More than a tenth of the questions are not moved at all; they are counted among those.")
     if reliability.anti_shown is not None and reliability.anti_shown.low > 0.025:
         found.append("Some questions are steered the wrong way, beyond what resampled pairs explain.")
     if reliability.bimodal_p <= 0.05:

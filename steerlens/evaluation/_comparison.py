@@ -1,7 +1,7 @@
 """The outcome of a comparison of steering methods: tables, samples, and what they were made from."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, final
 import pandas as pd
 
 from steerlens.errors import ArtefactError, OptionError
+from steerlens.evaluation._record_check import check_items, check_numbers, check_ordered, check_range, check_texts
 from steerlens.numerics import Estimate
 
 SCHEMA = "steerlens/comparison/3"
@@ -189,12 +190,18 @@ class Comparison:
     def load(cls, folder: str | Path) -> "Comparison":
         """Read what `save` wrote, now or before strengths were chosen on the selection half.
 
+        Numbers are checked: all are finite (but for where a method stands among random directions, which may not have
+        been measured), intervals are ordered, shares and p-values within [0, 1], and no record stands there twice.
+
         Raises:
-            ArtefactError: If a file is missing, malformed, or of another schema.
+            ArtefactError: If a file is missing, malformed, or of another schema, or holds numbers that cannot be.
         """
         folder = Path(folder)
         document = _read_document(folder)
         frames = _read_earlier(folder) if document["schema"] == EARLIER else _read_tables(folder, _TABLES)
+        for name, check in _CHECKS.items():
+            if len(frames[name]):
+                check(frames[name], str(folder / f"{name}.parquet"))
         try:
             provenance = Provenance(**document["provenance"])
             generations = tuple(Generation(**g) for g in document["generations"])
@@ -205,6 +212,47 @@ class Comparison:
         return cls(provenance=provenance, generations=generations, **frames)
 
 
+def _check_records(frame: pd.DataFrame, where: str) -> None:
+    check_numbers(frame, ("layer", "strength", "value", "low", "high", "level", "n", "n_clusters"), where)
+    check_ordered(frame, "low", "high", where)
+    check_range(frame, "level", 0, 1, where)
+    check_range(frame, "n_clusters", 1, float("inf"), where)
+    check_ordered(frame, "n_clusters", "n", where)
+
+
+def _check_headline(frame: pd.DataFrame, where: str) -> None:
+    text = ("family", "method", "site", "reached")
+    check_numbers(frame, tuple(c for c in HEADLINE_COLUMNS if c not in (*text, *_MAY_LACK)), where)
+    for name in _MAY_LACK:
+        check_numbers(frame[frame[name].notna()], (name,), where)
+    check_ordered(frame, "random_low", "random_high", where)
+    for name in ("effect", "steerability", "anti_slope", "anti_unit", "perplexity_ratio"):
+        check_ordered(frame, f"{name}_low", f"{name}_high", where)
+    for name in ("anti_slope", "anti_unit"):
+        check_range(frame, name, 0, 1, where)
+    for name in ("budget", "perplexity_ratio", "displacement"):
+        check_range(frame, name, 0, float("inf"), where)
+
+
+def _check_contrasts(frame: pd.DataFrame, where: str) -> None:
+    check_numbers(frame, CONTRAST_COLUMNS[2:], where)
+    check_ordered(frame, "low", "high", where)
+    for name in ("p_value", "p_holm"):
+        check_range(frame, name, 0, 1, where)
+
+
+_MAY_LACK = ("random_reached", "random_low", "random_high", "z")
+"""Columns of the headline that are NaN where there are too few random directions to say."""
+
+_CHECKS: Mapping[str, Callable[[pd.DataFrame, str], None]] = {
+    "records": _check_records,
+    "headline": _check_headline,
+    "contrasts": _check_contrasts,
+    "items": check_items,
+    "texts": check_texts,
+}
+
+
 def _read_document(folder: Path) -> dict[str, Any]:
     path = folder / "comparison.json"
     try:
@@ -213,6 +261,8 @@ def _read_document(folder: Path) -> dict[str, Any]:
         raise ArtefactError(
             f"{folder} has no comparison.json. Expected a folder written by `steerlens demo` or `steerlens compare`."
         ) from None
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read: {error.strerror}. Expected a file.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtefactError(f"{path} is not valid JSON ({error}). Run the comparison again.") from None
     if not isinstance(document, dict) or document.get("schema") not in (SCHEMA, EARLIER):
@@ -220,6 +270,12 @@ def _read_document(folder: Path) -> dict[str, Any]:
         raise ArtefactError(
             f"{path} has schema {given!r}, but this version of steerlens reads {SCHEMA!r} and {EARLIER!r}."
         )
+    made_from = document.get("provenance")
+    for part in ("model", "concept", "settings", "environment"):
+        if isinstance(made_from, dict) and not isinstance(made_from.get(part, {}), dict):
+            raise ArtefactError(
+                f"{path}: provenance.{part} should be an object, but is {made_from[part]!r:.40}. Compare again."
+            )
     return document
 
 

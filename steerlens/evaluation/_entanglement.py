@@ -11,7 +11,7 @@ import pandas as pd
 
 from steerlens.activations import Site, extract
 from steerlens.concepts import ConceptDataset
-from steerlens.errors import OptionError
+from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation._equal_budget import KLBudget, calibrate_strength
 from steerlens.evaluation._neutral import neutral_texts
 from steerlens.evaluation._scores import UNSTEERED, score_questions
@@ -120,6 +120,9 @@ def entanglement(
         )
     if n_random < LEAST_RANDOM:
         raise OptionError(f"A z-score needs at least {LEAST_RANDOM} random directions, but got n_random={n_random}.")
+    few = {name: len(data.groups) for name, data in datasets.items() if len(data.groups) < 5}
+    if few:
+        raise EstimateError(f"An interval needs at least 5 groups of pairs, but got {few}. Measure on more groups.")
     strengths = _strengths(model, maps, site, strength, seed)
     norms = {
         name: float(

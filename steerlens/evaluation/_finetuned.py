@@ -15,7 +15,7 @@ from steerlens.errors import OptionError
 from steerlens.evaluation._comparison import record_table
 from steerlens.evaluation._per_token import mean_per_token, ratio_of_perplexities
 from steerlens.evaluation._reliability import DoseCurve
-from steerlens.evaluation._scores import CONTEXT_TOKENS, score_questions
+from steerlens.evaluation._scores import CONTEXT_TOKENS, check_neutral, score_questions
 from steerlens.evaluation._text_baselines import last_log_probs
 from steerlens.interventions import LoraFinetune, LoraWeights
 from steerlens.models import LensModel
@@ -128,8 +128,7 @@ def _measured(
     texts: Sequence[str],
 ) -> FinetunedBaseline:
     rows = model.encode_all(texts)
-    if min(len(r) for r in rows) <= CONTEXT_TOKENS + 1:
-        raise OptionError(f"Neutral texts need more than {CONTEXT_TOKENS + 1} tokens each. Use whole sentences.")
+    check_neutral(texts, rows)
     before = [last_log_probs(model, r, len(r) - CONTEXT_TOKENS) for r in rows]
     log_prob, kl, nll = [], [], []
     with progress(f"measure {name} at {len(doses)} strengths", len(doses)) as advance:

@@ -53,6 +53,8 @@ def option_mass(
             than 1.
         EstimateError: If a probability is NaN, or there are fewer than five groups.
     """
+    if not len(groups):
+        raise EstimateError("option_mass needs questions in at least five groups, but got none.")
     positive, negative = (np.asarray(p, dtype=np.float64) for p in (log_prob_positive, log_prob_negative))
     shape = (len(strengths), len(groups))
     if positive.shape != shape or negative.shape != shape:

@@ -1,6 +1,6 @@
 """Out of distribution: is a map fitted in one setting as steerable in another as that setting's own map?"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import final
 
@@ -12,8 +12,8 @@ from steerlens.activations import Site, extract
 from steerlens.concepts import ConceptDataset
 from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation._rank_correlation import clustered_spearman
-from steerlens.evaluation._reliability import steerability
-from steerlens.evaluation._scores import score_questions
+from steerlens.evaluation._reliability import slope_rounding, steerability
+from steerlens.evaluation._scores import score_questions, score_resolution
 from steerlens.interventions import Intervention
 from steerlens.maps import SteeringMap
 from steerlens.models import LensModel
@@ -30,8 +30,8 @@ OOD_COLUMNS = (
     "relative", "relative_low", "relative_high", "retained", "retained_low", "retained_high",
     "correlation", "correlation_low", "correlation_high", "propensity", "factor", "level", "n", "n_clusters",
 )  # fmt: skip
-"""One row is one map in one setting. NaN: a setting without a map of its own (``relative``), or a steerability below
-the threshold in the denominator."""
+"""One row is one map in one setting. NaN: a setting without a map of its own (``relative``), a steerability below
+the threshold in the denominator, or a map that moves nothing here or at home (``correlation``)."""
 
 SLOPE_COLUMNS = ("fitted_on", "tested_on", "question", "group", "steerability")
 """One row is one question under one map in one setting."""
@@ -89,7 +89,8 @@ def ood(
     - ``retained`` = s(A, B) / s(A, A): as good as at home? One map is enough for it.
     - ``correlation`` of s(A, A) and s(A, B) over questions (Spearman): are the same questions steerable?
 
-    Both ratios are NaN where the steerability below the line is under ``least``. Maps are matched in norm: strengths
+    Both ratios are NaN where the steerability below the line is under ``least``, and the correlation where all slopes
+    of a setting are no larger than rounding makes them. Maps are matched in norm: strengths
     are multiplied so that each map moves the negative texts of its own setting, on average, as far as the first one.
 
     Args:
@@ -105,7 +106,7 @@ def ood(
     Raises:
         OptionError: If maps and settings do not fit together, settings are not of the same questions, or several maps
             move along curves, whose norms no strength can match.
-        EstimateError: If there are fewer than five groups, or a map moves nothing.
+        EstimateError: If there are fewer than five groups, or one of several maps moves nothing.
 
     References:
         tan2024, section 6 (settings, relative steerability).
@@ -118,6 +119,7 @@ def ood(
     factors = _factors(model, by_name, datasets, site)
     grid = sorted({0.0, *(float(s) for s in strengths)})
     slopes: dict[tuple[str, str], Array] = {}
+    moved: set[tuple[str, str]] = set()
     propensity: dict[str, Array] = {}
     with progress(f"{len(by_name)} maps in {len(datasets)} settings", len(datasets)) as advance:
         for tested, data in datasets.items():
@@ -125,11 +127,15 @@ def ood(
             found = score_questions(model, data.questions, plans).propensity.numpy()
             propensity[tested] = found[grid.index(0.0)]
             for k, name in enumerate(by_name):
-                slopes[name, tested] = steerability(found[k * len(grid) : (k + 1) * len(grid)], grid)
+                m = found[k * len(grid) : (k + 1) * len(grid)]
+                slopes[name, tested] = steerability(m, grid)
+                rounding = slope_rounding(m, grid, resolution=score_resolution(model))
+                if (np.abs(slopes[name, tested]) > rounding).any():
+                    moved.add((name, tested))
             advance(1)
     groups = tuple(q.group for q in datasets[home].questions)
     rows = [
-        (*_row(slopes, fitted, tested, groups, least, seed), propensity[tested].mean(), factors[fitted])
+        (*_row(slopes, moved, fitted, tested, groups, least, seed), propensity[tested].mean(), factors[fitted])
         for fitted in by_name
         for tested in datasets
     ]
@@ -164,6 +170,8 @@ def _factors(
     model: LensModel, maps: Mapping[str, SteeringMap], datasets: Mapping[str, ConceptDataset], site: Site
 ) -> dict[str, float]:
     """What each map's strengths are multiplied by, so that all move their own setting equally far."""
+    if len(maps) == 1:
+        return dict.fromkeys(maps, 1.0)
     moved = {
         name: float(m.step(extract(model, datasets[name], [site])[site].negative.double()).norm(dim=1).mean())
         for name, m in maps.items()
@@ -179,6 +187,7 @@ def _factors(
 
 def _row(
     slopes: Mapping[tuple[str, str], Array],
+    moved: Set[tuple[str, str]],
     fitted: str,
     tested: str,
     groups: Sequence[str],
@@ -187,13 +196,14 @@ def _row(
 ) -> tuple[str | float, ...]:
     s = slopes[fitted, tested]
     own, home = slopes.get((tested, tested)), slopes[fitted, fitted]
+    varies = {(fitted, fitted), (fitted, tested)} <= moved and min(np.ptp(home), np.ptp(s)) > 0
     return (
         fitted,
         tested,
         *_three(cluster_mean(s, groups, seed=seed)),
         *_three(None if own is None or own.mean() < least else _ratio(s, own, groups, seed)),
         *_three(None if home.mean() < least else _ratio(s, home, groups, seed)),
-        *_three(clustered_spearman(home, s, groups, seed=seed)),
+        *_three(clustered_spearman(home, s, groups, seed=seed) if varies else None),
     )
 
 

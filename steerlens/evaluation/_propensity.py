@@ -10,7 +10,8 @@ from scipy import stats
 
 from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation._anti_steering import AntiSteering, SlopeVariance, anti_steering, slope_variance
-from steerlens.evaluation._reliability import SLOPE_RANGE, steerability
+from steerlens.evaluation._reliability import SCORE_RESOLUTION, SLOPE_RANGE, slope_rounding, steerability
+from steerlens.evaluation._strength_grid import checked_grid
 from steerlens.numerics import Estimate, cluster_mean, cluster_share
 from steerlens.probes import DipTest, dip_test
 
@@ -55,9 +56,10 @@ class PropensityReport:
         curvature: Mean coefficient of strength².
         absolute_curvature: Mean of its size, which questions that bend in opposite ways do not cancel.
         missed: Share of questions whose line misses by more than it rises: residual RMS above the size of the slope.
-        bimodality: Whether slopes have more than one mode.
+        bimodality: Whether slopes have more than one mode; slopes that do not differ by more than rounding have one.
         anti_steering: Shares of questions that are steered the wrong way.
-        variance: Where the variance of slopes comes from; None without propensities of resampled maps.
+        variance: Where the variance of slopes comes from; None without propensities of resampled maps, or where slopes
+            do not differ by more than rounding, as those of a map that moves nothing.
         n: Questions.
         n_clusters: Groups.
     """
@@ -98,6 +100,7 @@ def propensity_report(
     seed: int,
     resampled: npt.ArrayLike | None = None,
     n_pairs: int | None = None,
+    resolution: float = SCORE_RESOLUTION["float32"],
 ) -> PropensityReport:
     """Measure how propensities answer to strength.
 
@@ -113,9 +116,11 @@ def propensity_report(
             bootstrap resamples of the pairs, at least 39 of them.
         n_pairs: How many pairs (or groups of pairs, if these were resampled) the map was fitted to; widens the
             intervals of questions as few pairs ask for. Without it 20 pairs count 3.5 % falsely where 2.5 % are meant.
+        resolution: What propensities are known to, in nats: by default that of models in float32, see
+            `SCORE_RESOLUTION`. Slopes that it can make of none have no sign: these questions are unmoved.
 
     Raises:
-        OptionError: If shapes do not fit, or a strength is given twice.
+        OptionError: If shapes do not fit, or a strength is not finite or given twice.
         EstimateError: If a propensity is not finite, there are fewer than three strengths within the range, none of
             them 0 while all have one sign, fewer than five groups, or fewer than 39 resampled maps.
 
@@ -125,6 +130,8 @@ def propensity_report(
     grid, m = checked_grid(propensity, strengths, len(groups))
     questions = question_responses(m, grid)
     refitted = None if resampled is None else _resampled_slopes(resampled, strengths, m.shape)
+    rounding = slope_rounding(m, grid, resolution=resolution)
+    differ = bool(np.ptp(questions.slope) > 2 * rounding.max())
 
     def mean(values: npt.ArrayLike) -> Estimate:
         return cluster_mean(values, groups, seed=seed)
@@ -138,9 +145,13 @@ def propensity_report(
         curvature=mean(questions.curvature),
         absolute_curvature=mean(np.abs(questions.curvature)),
         missed=cluster_share(questions.residual_rms > np.abs(questions.slope), groups, seed=seed),
-        bimodality=dip_test(questions.slope, groups, seed=seed),
-        anti_steering=anti_steering(m, grid, groups, seed=seed, resampled_slopes=refitted, n_pairs=n_pairs),
-        variance=None if refitted is None else slope_variance(questions.slope, refitted, groups, seed=seed),
+        bimodality=dip_test(questions.slope if differ else np.zeros(m.shape[1]), groups, seed=seed),
+        anti_steering=anti_steering(
+            m, grid, groups, seed=seed, resampled_slopes=refitted, n_pairs=n_pairs, resolution=resolution
+        ),
+        variance=slope_variance(questions.slope, refitted, groups, seed=seed)
+        if differ and refitted is not None
+        else None,
         n=m.shape[1],
         n_clusters=len(set(groups)),
     )
@@ -178,29 +189,6 @@ def question_responses(propensity: npt.ArrayLike, strengths: Sequence[float]) ->
         residual_rms=residual,
         best_strength=s[nearest_first[m[nearest_first].argmax(axis=0)]],
     )
-
-
-def checked_grid(
-    propensity: npt.ArrayLike, strengths: Sequence[float], n_questions: int
-) -> tuple[tuple[float, ...], Array]:
-    """Strengths ascending, and propensities in their order.
-
-    Raises:
-        OptionError: If shapes do not fit, or a strength is given twice.
-        EstimateError: If a propensity is not finite.
-    """
-    m, s = np.asarray(propensity, dtype=np.float64), np.asarray(strengths, dtype=np.float64)
-    if m.shape != (len(s), n_questions):
-        raise OptionError(
-            f"Expected shape (strength, question) with {len(s)} strengths and {n_questions} groups, but got {m.shape}."
-        )
-    if len(set(s.tolist())) < len(s):
-        raise OptionError(f"Every strength should be given once, but got {s.tolist()}.")
-    if not np.isfinite(m).all():
-        bad = int((~np.isfinite(m)).any(axis=0).sum())
-        raise EstimateError(f"Propensities of {bad} of {n_questions} questions are NaN or infinite. Leave them out.")
-    order = np.argsort(s)
-    return tuple(s[order].tolist()), m[order]
 
 
 def _local_slope(s: Array, m: Array) -> Array:

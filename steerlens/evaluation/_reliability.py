@@ -1,7 +1,8 @@
 """Effect and reliability of steering, from propensities of questions over a grid of strengths."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import final
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation._crossing import between, first_crossing
+from steerlens.evaluation._strength_grid import checked_grid
 from steerlens.numerics import Estimate, bootstrap, cluster_share
 
 Array = npt.NDArray[np.float64]
@@ -17,6 +19,17 @@ SLOPE_RANGE = 1.5
 """Strengths up to this size enter the slope, as published."""
 ROUNDING = 1e-6
 """KL per token that doing nothing may be said to cost."""
+
+
+SCORE_RESOLUTION: Mapping[str, float] = MappingProxyType(
+    {"float64": 1e-9, "float32": 5e-5, "float16": 0.02, "bfloat16": 0.1}
+)
+"""How far apart, in nats, two scores of one propensity may be where nothing was done to the model, by its precision:
+batches of other shapes round differently. A map that moves nothing changed propensities of SmolLM2-135M by up to
+1.2e-5, 0.012 and 0.094 in the last three; float32 leaves room for models whose logits are five times as large."""
+
+EXACT = 1e-12
+"""Share of a propensity that sums in float64 may be off by, however exactly it is known."""
 
 
 def steerability(propensity: npt.ArrayLike, strengths: Sequence[float]) -> Array:
@@ -32,20 +45,71 @@ def steerability(propensity: npt.ArrayLike, strengths: Sequence[float]) -> Array
         Shape (question,).
 
     Raises:
-        EstimateError: If fewer than two strengths lie within the range.
+        OptionError: If there is not one row for each strength, or a strength is not finite or given twice.
+        EstimateError: If a propensity is not finite, or fewer than two strengths lie within the range.
 
     References:
         tan2024, section 3.2.
     """
-    m, s = np.asarray(propensity, dtype=np.float64), np.asarray(strengths, dtype=np.float64)
-    within = np.abs(s) <= SLOPE_RANGE
-    if len(set(s[within].tolist())) < 2:
-        raise EstimateError(
-            f"A slope needs two strengths within ±{SLOPE_RANGE}, but got {sorted(set(s.tolist()))}. Add 0 and 1."
-        )
-    centred = s[within] - s[within].mean()
+    grid, m = checked_grid(propensity, strengths)
+    within = np.abs(grid) <= SLOPE_RANGE
+    centred = _centred(grid)
     slopes: Array = centred @ m[within] / (centred @ centred)
     return slopes
+
+
+def propensity_rounding(propensity: npt.ArrayLike, resolution: float) -> Array:
+    """By how much rounding may put each question's propensity off, in nats, shape (question,).
+
+    It is ``resolution``, or 1e-12 of the question's largest propensity where that is more.
+
+    Raises:
+        OptionError: If the resolution is negative or not finite.
+    """
+    if not 0 <= resolution < float("inf"):
+        raise OptionError(f"A resolution is zero or more nats, and finite, but got {resolution}.")
+    largest = np.abs(np.asarray(propensity, dtype=np.float64)).max(axis=0)
+    found: Array = np.maximum(resolution, EXACT * largest)
+    return found
+
+
+def slope_rounding(
+    propensity: npt.ArrayLike, strengths: Sequence[float], *, resolution: float = SCORE_RESOLUTION["float32"]
+) -> Array:
+    """The largest slope that rounding can make of none, for each question, in nats per unit of strength.
+
+    Where each propensity may be off by r, a slope may be by r Σ|s − s̄| / Σ(s − s̄)²: 0.86 r on the published grid, 2 r
+    with strengths 0 and 1 alone. A smaller slope has no sign, and its question counts as unmoved.
+
+    Args:
+        propensity: Shape (strength, question).
+        strengths: The strength of each row.
+        resolution: What propensities are known to, in nats: by default that of models in float32, see
+            `SCORE_RESOLUTION`. 0 leaves the rounding of float64 alone, 1e-12 of a question's largest propensity.
+
+    Returns:
+        Shape (question,).
+
+    Raises:
+        OptionError: As `steerability`, or if the resolution is negative or not finite.
+        EstimateError: As `steerability`.
+    """
+    grid, m = checked_grid(propensity, strengths)
+    centred = _centred(grid)
+    found: Array = propensity_rounding(m, resolution) * np.abs(centred).sum() / (centred @ centred)
+    return found
+
+
+def _centred(strengths: Sequence[float]) -> Array:
+    """Strengths within the range, less their mean."""
+    s = np.asarray(strengths, dtype=np.float64)
+    within = s[np.abs(s) <= SLOPE_RANGE]
+    if len(within) < 2:
+        raise EstimateError(
+            f"A slope needs two strengths within ±{SLOPE_RANGE}, but got {sorted(s.tolist())}. Add 0 and 1."
+        )
+    centred: Array = within - within.mean()
+    return centred
 
 
 @final
@@ -54,16 +118,25 @@ class AntiSteerable:
     """Share of questions that steering moves the wrong way, in both published definitions.
 
     Args:
-        slope: Share whose slope is not above zero (tan2024).
-        unit: Share whose propensity falls between strength 0 and 1 (braun2025).
+        slope: Share whose slope is not above zero (tan2024). Slopes of rounding are zero, so that it holds every
+            unmoved question, whatever the sign of its rounding: it never falls below ``unmoved``.
+        unit: Share whose propensity falls between strength 0 and 1 (braun2025), by more than rounding.
+        unmoved: Share whose slope is no larger than rounding makes it, see `slope_rounding`. ``slope`` less this is
+            the share that is moved the wrong way.
     """
 
     slope: Estimate
     unit: Estimate
+    unmoved: Estimate
 
 
 def anti_steerable(
-    propensity: npt.ArrayLike, strengths: Sequence[float], groups: Sequence[Hashable], *, seed: int
+    propensity: npt.ArrayLike,
+    strengths: Sequence[float],
+    groups: Sequence[Hashable],
+    *,
+    seed: int,
+    resolution: float = SCORE_RESOLUTION["float32"],
 ) -> AntiSteerable:
     """Anti-steerable shares with cluster-bootstrap intervals.
 
@@ -72,24 +145,31 @@ def anti_steerable(
         strengths: The strength of each row; must include 0 and 1.
         groups: The cluster of each question.
         seed: Of the bootstrap.
+        resolution: What propensities are known to, in nats; see `slope_rounding`.
 
     Raises:
-        OptionError: If strength 0 or 1 is missing.
-        EstimateError: If there are fewer than five groups.
+        OptionError: If strength 0 or 1 is missing, shapes do not fit, or a strength is not finite or given twice.
+        EstimateError: If a propensity is not finite, or there are fewer than five groups.
 
     References:
         tan2024 (slope), braun2025 (one strength).
     """
-    m = np.asarray(propensity, dtype=np.float64)
     missing = [s for s in (0.0, 1.0) if s not in strengths]
     if missing:
         raise OptionError(
             f"Anti-steerable shares compare strengths 0 and 1, but {missing} is not in {list(strengths)}."
         )
-    change = m[list(strengths).index(1.0)] - m[list(strengths).index(0.0)]
-    slopes = steerability(m, strengths)
+    grid, m = checked_grid(propensity, strengths, len(groups))
+    change = m[grid.index(1.0)] - m[grid.index(0.0)]
+    slopes, rounding = steerability(m, grid), slope_rounding(m, grid, resolution=resolution)
+
+    def share(which: npt.NDArray[np.bool_]) -> Estimate:
+        return cluster_share(which, groups, seed=seed)
+
     return AntiSteerable(
-        slope=cluster_share(slopes <= 0, groups, seed=seed), unit=cluster_share(change < 0, groups, seed=seed)
+        slope=share(slopes <= rounding),
+        unit=share(change < -2 * propensity_rounding(m, resolution)),
+        unmoved=share(np.abs(slopes) <= rounding),
     )
 
 

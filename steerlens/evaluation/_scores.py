@@ -11,6 +11,7 @@ from torch import Tensor
 from steerlens.activations import joined_rows
 from steerlens.concepts import Question
 from steerlens.errors import OptionError
+from steerlens.evaluation._reliability import SCORE_RESOLUTION
 from steerlens.evaluation._tree_scores import at_least_single, score_trees
 from steerlens.interventions import Intervention, Replayed, replay
 from steerlens.models import LensModel, TokenTree
@@ -84,6 +85,11 @@ class NeutralScores:
     n_tokens: Int[Tensor, " text"]
 
 
+def score_resolution(model: LensModel) -> float:
+    """What propensities of a model are known to, in nats, by the precision it runs in; see `SCORE_RESOLUTION`."""
+    return SCORE_RESOLUTION[str(model.dtype).removeprefix("torch.")]
+
+
 def score_continuations(
     model: LensModel,
     prompts: Sequence[str],
@@ -145,6 +151,26 @@ def score_questions(
     return QuestionScores(log_prob[:, 0::2], log_prob[:, 1::2], n_tokens[0::2], n_tokens[1::2])
 
 
+def check_neutral(texts: Sequence[str], rows: Sequence[Sequence[int]]) -> None:
+    """Refuse neutral texts of which too little is left to score, once their first tokens are context.
+
+    Args:
+        texts: The texts.
+        rows: Their ids.
+
+    Raises:
+        OptionError: If there are no texts, or one is too short.
+    """
+    if not rows:
+        raise OptionError("Side effects need at least one neutral text, but got none.")
+    short = min(range(len(rows)), key=lambda i: len(rows[i]))
+    if len(rows[short]) <= CONTEXT_TOKENS + 1:
+        raise OptionError(
+            f"Neutral texts need more than {CONTEXT_TOKENS + 1} tokens each, but text {short} has {len(rows[short])} "
+            f"({texts[short]!r:.40}). Use whole sentences."
+        )
+
+
 def score_neutral(model: LensModel, texts: Sequence[str], interventions: Sequence[Intervention]) -> NeutralScores:
     """KL from the unsteered model, and likelihood, of every text under every intervention.
 
@@ -155,8 +181,7 @@ def score_neutral(model: LensModel, texts: Sequence[str], interventions: Sequenc
         OptionError: If there are no texts, or one is too short.
     """
     rows = model.encode_all(texts)
-    if min(len(r) for r in rows) <= CONTEXT_TOKENS + 1:
-        raise OptionError(f"Neutral texts need more than {CONTEXT_TOKENS + 1} tokens each. Use whole sentences.")
+    check_neutral(texts, rows)
     trees = [TokenTree(tuple(r[:CONTEXT_TOKENS]), (tuple(r[CONTEXT_TOKENS:]),)) for r in rows]
     kl, nll = (torch.zeros(1 + len(interventions), len(rows), dtype=torch.float64) for _ in range(2))
     # Of the batch at hand: the unsteered probabilities, and their expected logit less the log-sum-exp.

@@ -26,7 +26,7 @@ from steerlens.errors import OptionError
 from steerlens.evaluation._comparison import record_table
 from steerlens.evaluation._per_token import mean_per_token, ratio_of_perplexities
 from steerlens.evaluation._reliability import DoseCurve
-from steerlens.evaluation._scores import CONTEXT_TOKENS, score_questions
+from steerlens.evaluation._scores import CONTEXT_TOKENS, check_neutral, score_questions
 from steerlens.models import LensModel, TokenBatch
 from steerlens.numerics import Estimate, cluster_mean
 
@@ -260,11 +260,10 @@ def score_openings(model: LensModel, texts: Sequence[str], before: str, after: s
     The text's own tokens are put behind the opening's, so that both passes predict the same tokens.
     """
     kl, nll, count = [], [], []
-    for text in texts:
-        whole = model.encode(text)
+    rows = [model.encode(text) for text in texts]
+    check_neutral(texts, rows)
+    for text, whole in zip(texts, rows, strict=True):
         n = len(whole) - CONTEXT_TOKENS
-        if n < 2:
-            raise OptionError(f"Neutral texts need more than {CONTEXT_TOKENS + 1} tokens each. Use whole sentences.")
         own = model.encode(text, bos=False)
         first, second = (
             last_log_probs(model, whole if not opening else model.encode(opening) + own, n)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from html import escape
 from typing import final
 
 from steerlens.errors import EstimateError
@@ -53,5 +54,5 @@ class Estimate:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
     def _repr_html_(self) -> str:
-        title = f"{self.level:.0%} interval, n = {self.n}, {self.n_clusters} clusters, {self.method}"
+        title = escape(f"{self.level:.0%} interval, n = {self.n}, {self.n_clusters} clusters, {self.method}")
         return f'<span title="{title}">{self.value:.3g} <small>[{self.low:.3g}, {self.high:.3g}]</small></span>'

@@ -11,7 +11,7 @@ from scipy import stats
 from steerlens.errors import EstimateError, OptionError
 from steerlens.numerics._clusters import cluster_codes
 from steerlens.numerics._estimate import Estimate
-from steerlens.numerics._resample import cluster_mean
+from steerlens.numerics._resample import check_level, cluster_mean
 from steerlens.numerics._sign_flip import flip_signs
 
 Bits = npt.NDArray[np.int64]
@@ -29,13 +29,14 @@ def wilson(successes: int, n: int, *, level: float = 0.95) -> Estimate:
 
     Raises:
         EstimateError: If there is no trial.
-        OptionError: If there are more successes than trials, or fewer than none.
+        OptionError: If there are more successes than trials, or fewer than none, or the level is not between 0 and 1.
 
     References:
         wilson1927.
     """
     from statsmodels.stats.proportion import proportion_confint
 
+    check_level(level)
     if n < 1:
         raise EstimateError(f"A share needs at least one trial, but got {n}.")
     if not 0 <= successes <= n:

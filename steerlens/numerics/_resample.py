@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from steerlens.errors import EstimateError
+from steerlens.errors import EstimateError, OptionError
 from steerlens.numerics._codes import codes_of
 from steerlens.numerics._estimate import Estimate
 
@@ -38,9 +38,14 @@ def cluster_mean(
         n_resamples: Bootstrap resamples.
 
     Raises:
+        OptionError: If there is not one cluster for each value, or the level is not between 0 and 1.
         EstimateError: If there are fewer than five clusters, or values are not finite.
     """
     x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or len(x) != len(clusters):
+        raise OptionError(
+            f"Each value needs a cluster, but got values of shape {x.shape} and {len(clusters)} clusters."
+        )
 
     def mean(weights: Weights) -> npt.NDArray[np.float64]:
         means: npt.NDArray[np.float64] = (weights @ x) / weights.sum(axis=-1)
@@ -62,6 +67,7 @@ def cluster_share(hits: npt.ArrayLike, clusters: Sequence[Hashable], *, seed: in
         level: Coverage aimed at.
 
     Raises:
+        OptionError: If there is not one cluster for each row, or the level is not between 0 and 1.
         EstimateError: If there are fewer than five clusters, or a value is neither 0 nor 1.
 
     References:
@@ -109,12 +115,14 @@ def bootstrap(
         If every resample gives the same number the interval has no width.
 
     Raises:
+        OptionError: If the level is not between 0 and 1.
         EstimateError: If a sample has fewer than five clusters, or the statistic is not finite.
 
     References:
         efron1987 (BCa); hesterberg2015 (bootstrap intervals are too narrow in small samples). The resampling and
         acceleration are scipy.stats.bootstrap's.
     """
+    check_level(level)
     codes = [codes_of(c) for c in clusters]
     sizes = [int(c.max()) + 1 if len(c) else 0 for c in codes]
     if min(sizes) < MIN_CLUSTERS:
@@ -155,6 +163,16 @@ def bootstrap(
         n_clusters=sizes[0],
         method=f"cluster bootstrap, BCa × t, {n_resamples}",
     )
+
+
+def check_level(level: float) -> None:
+    """Refuse a coverage that is no share.
+
+    Raises:
+        OptionError: If it is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise OptionError(f"A level is a share, 0 < level < 1, such as 0.95, but got {level}.")
 
 
 def _widened(value: float, low: float, high: float, n_clusters: int, level: float) -> tuple[float, float]:

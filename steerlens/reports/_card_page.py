@@ -25,6 +25,7 @@ from steerlens.reports._page import figure_html
 from steerlens.reports._tables import facts_list, stacked_table
 
 _NOT = "not measured"
+_STILL = "not measured: the map moves nothing"
 
 
 def write_card(card: SteeringCard, folder: str | Path) -> Path:
@@ -76,13 +77,14 @@ def _lead(card: SteeringCard) -> str:
     where = f"At {general(card.budget)} nats of KL per token of neutral text (strength {general(e.strength)})"
     if not e.reached:
         where = f"Short of the budget, at strength {general(e.strength)} ({general(e.kl)} nats of KL per token),"
+    unmoved = f", those that are not moved at all, {_share(r.unmoved)}, among them" if r.unmoved.value > 0 else ""
     z = DASH if card.random.z is None else general(card.random.z)
     return (
         f"{where} it moves the log-odds of the wanted continuation by {_said(e.at_budget)} nats; random directions of "
         f"the same length reach {general(card.random.low)} to {general(card.random.high)} (z = {z}, "
         f"n = {card.random.n}{_short(card.random)}). "
         f"{_share(r.anti_steerable)} of {r.anti_steerable.n} questions have a slope that is not "
-        "above zero."
+        f"above zero{unmoved}."
     )
 
 
@@ -102,6 +104,7 @@ def _numbers(card: SteeringCard) -> str:
         ("Reliability", "anti-steerable by slope", _share(r.anti_steerable)),
         ("Reliability", "anti-steerable from 0 to 1", _share(r.anti_at_one)),
         ("Reliability", "anti-steerable beyond noise of the fit", _share(r.anti_shown)),
+        ("Reliability", "not moved at all: slope no larger than rounding", _share(r.unmoved)),
         ("Reliability", "tenth percentile of questions, nats", _said(r.tenth_percentile)),
         ("Reliability", "monotonicity", _said(r.monotonicity)),
         ("Reliability", "curvature", _said(r.curvature)),
@@ -135,7 +138,9 @@ def _elsewhere(card: SteeringCard) -> list[tuple[str, str, str]]:
     rows = []
     for s in card.shifts:
         rows.append(("Elsewhere", f"share of the steerability kept in {s.setting}", _said(s.retained)))
-        rows.append(("Elsewhere", f"rank correlation of questions' slopes with {s.setting}", _said(s.correlation)))
+        rows.append(
+            ("Elsewhere", f"rank correlation of questions' slopes with {s.setting}", _said(s.correlation, _STILL))
+        )
     if card.open_ended is not None:
         o, at = card.open_ended, f"at strength {general(card.cost.strength)}, nats per token"
         rows += [
@@ -197,8 +202,8 @@ def _warnings(found: Sequence[str]) -> str:
     return '<ul class="limits">' + "".join(f"<li>{escape(w)}</li>" for w in found) + "</ul>"
 
 
-def _said(e: Estimate | None) -> str:
-    return _NOT if e is None else estimate(e.value, e.low, e.high)
+def _said(e: Estimate | None, why_not: str = _NOT) -> str:
+    return why_not if e is None else estimate(e.value, e.low, e.high)
 
 
 def _share(e: Estimate | None) -> str:

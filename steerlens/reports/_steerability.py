@@ -8,7 +8,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from scipy.stats import gaussian_kde
 
-from steerlens.evaluation import Comparison, steerability
+from steerlens.evaluation import Comparison, slope_rounding, steerability
 from steerlens.reports._drawing import draw_row, draw_zero, style_rows
 from steerlens.reports._palette import INK, PAPER, Look
 from steerlens.reports._select import each, method_looks, ordered_headline
@@ -44,6 +44,8 @@ class Steerabilities:
 def prepare_steerability(comparison: Comparison) -> Steerabilities:
     """Slope per question at each method's site, over the grid, as `steerlens.evaluation.steerability` defines it.
 
+    Slopes no larger than rounding makes them are 0.
+
     References:
         tan2024, section 3.2.
     """
@@ -53,7 +55,9 @@ def prepare_steerability(comparison: Comparison) -> Steerabilities:
         own = s[(s["method"] == head.method) & (s["site"] == head.site) & s["strength"].isin(comparison.grid)]
         table = own.pivot_table(index="strength", columns="question", values="propensity").dropna(axis=1)
         if table.size and len(table) > 1:
-            slopes = steerability(table.to_numpy(), [float(x) for x in table.index])
+            strengths = [float(x) for x in table.index]
+            slopes = steerability(table.to_numpy(), strengths)
+            slopes[np.abs(slopes) <= slope_rounding(table.to_numpy(), strengths)] = 0.0
             rows.append(Steerability(head.method, head.family, int(head.layer), look[head.method], slopes))
     return Steerabilities(tuple(rows))
 

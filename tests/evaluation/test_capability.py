@@ -210,3 +210,9 @@ def test_the_real_model_knows_a_part_of_every_kind_and_a_large_random_shift_take
     assert lost["random", "acc"].mcnemar.p_value < 0.01
     assert lost["random", "log_prob"].difference.high < 0
     assert lost["nothing", "acc"].difference.value == 0
+
+
+def test_a_task_with_too_few_items_is_named():
+    with pytest.raises(EstimateError, match=r"Task 't' has 3 items with a value of 'acc', but .* at least 5"):
+        only(frame([1.0, 0.0, 1.0], [1.0, 1.0, 1.0]))
+    assert only(frame([1.0, 0.0, 1.0, 0.0, 1.0], [1.0] * 5)).difference.n == 5

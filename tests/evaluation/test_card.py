@@ -2,11 +2,15 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from statsmodels.stats.power import TTestPower
+from torch import Tensor
 
 from steerlens.activations import Site, extract, planted_concept
 from steerlens.concepts import ConceptDataset, ContrastivePair, Instructions, shifts
@@ -27,7 +31,7 @@ from steerlens.evaluation._card_warnings import card_warnings
 from steerlens.evaluation._comparison import ITEM_COLUMNS
 from steerlens.evaluation._controls import exchanged, negative_controls, resampled_arms, wrong_layer
 from steerlens.interventions import Intervention
-from steerlens.maps import DirectionalAblation, MeanShift, RandomShift
+from steerlens.maps import AdditiveMap, DirectionalAblation, MeanShift, RandomShift, SteeringMethod
 from steerlens.models import load_model, tiny_model
 from steerlens.numerics import Estimate
 from steerlens.reports import card_html, prepare_card_controls, prepare_card_questions, write_card
@@ -36,7 +40,17 @@ GRID = (-1.0, 0.0, 0.5, 1.0, 2.0)
 PLAN = CardPlan(strengths=GRID, budget=2.0, n_permuted=3, capability=False, instructions=("be so", "be otherwise"))
 
 
-def made(method: MeanShift | RandomShift) -> SteeringCard:
+@dataclasses.dataclass(frozen=True)
+class Nothing(SteeringMethod):
+    """The map that moves nothing, whatever it is fitted to."""
+
+    family = "additive"
+
+    def fit(self, source: Tensor, target: Tensor) -> AdditiveMap:
+        return AdditiveMap(torch.zeros(source.shape[1], dtype=torch.float64))
+
+
+def made(method: SteeringMethod) -> SteeringCard:
     model = load_model("planted-linear")
     fit, _, test = planted_concept("planted-linear").split(seed=0)
     return card(model, fit, test, site=Site.resid_post(1), method=method, plan=PLAN, neutral=neutral_texts()[:10])
@@ -66,6 +80,28 @@ def test_a_random_direction_is_called_one():
         assert any(f"{null.effect.detectable:.2g} nats with a power of 0.8" in w for w in null.warnings)
     assert any("random directions" in w for w in null.warnings), null.warnings
     assert null.random.z < 3
+
+
+@pytest.mark.slow
+def test_a_map_that_moves_nothing_has_a_card_that_says_so(tmp_path: Path):
+    null = made(Nothing())
+    r = null.reliability
+    assert r.anti_shown is not None
+    assert (r.unmoved.value, r.anti_shown.value, r.anti_at_one.value) == (1.0, 0.0, 0.0)
+    assert "The map moves nothing: no slope is larger than rounding makes it." in null.warnings
+    assert len(null.shifts) == 6
+    assert all((s.slope.value, s.retained, s.correlation) == (0.0, None, None) for s in null.shifts)
+    page = write_card(null, tmp_path).read_text("utf-8")
+    assert page.count("not measured: the map moves nothing") == 6
+    assert "that are not moved at all" in page
+    assert str(load_card(tmp_path)) == str(null)
+
+
+def test_a_map_that_moves_something_is_not_called_still(found: SteeringCard):
+    assert found.reliability.unmoved.value == 0
+    assert not any("moves nothing" in w or "not moved at all" in w for w in found.warnings)
+    assert all(s.correlation is not None for s in found.shifts)
+    assert "not measured: the map moves nothing" not in card_html(found)
 
 
 @pytest.mark.parametrize(
@@ -130,19 +166,6 @@ def test_random_directions_below_the_budget_are_counted_and_warned_of(found: Ste
         assert load_card(one.save(tmp_path / str(reached))).random == one.random
 
 
-def test_a_card_of_the_schema_before_still_loads(found: SteeringCard, tmp_path: Path):
-    found.save(tmp_path)
-    document = json.loads((tmp_path / "card.json").read_text("utf-8"))
-    del document["random"]["reached"]
-    (tmp_path / "card.json").write_text(json.dumps(document | {"schema": "steerlens/card/2"}), "utf-8")
-    random = found.texts[found.texts["role"] == "random"].groupby(["arm", "strength"])[["kl", "n_tokens"]].sum()
-    most = (random["kl"] / random["n_tokens"]).groupby("arm").max()
-    assert load_card(tmp_path).random.reached == (most >= found.budget).sum()
-    (tmp_path / "card.json").write_text(json.dumps(document), "utf-8")
-    with pytest.raises(ArtefactError, match="reached"):
-        load_card(tmp_path)
-
-
 def test_a_card_needs_five_neutral_texts_for_each_half():
     fit, _, test = planted_concept("planted-linear").split(seed=0)
     with pytest.raises(OptionError, match="10 neutral texts"):
@@ -177,7 +200,32 @@ def test_a_card_survives_the_disk(found: SteeringCard, tmp_path: Path):
         (lambda d: d["effect"].update(more=1), r"unknown \['more'\]"),
         (lambda d: d["cost"].update(strength="1"), "card.cost.strength should be of type float"),
         (lambda d: d["effect"].update(reached=1), "card.effect.reached should be of type bool"),
-        (lambda d: d["effect"]["slope"].update(low=1e9), "low"),
+        (lambda d: d["effect"]["slope"].update(low=1e9), "card.effect.slope: .*low"),
+        (lambda d: d["effect"].update(kl=float("nan")), "card.effect.kl should be finite, but is nan"),
+        (lambda d: d.update(budget=float("nan")), "card.budget should be finite"),
+        (lambda d: d["random"].update(low=float("nan")), "card.random.low should be finite"),
+        (lambda d: d["random"].update(z=float("inf")), "card.random.z should be finite, but is inf"),
+        (lambda d: d["effect"]["area"].update(value=float("nan")), "card.effect.area.value should be finite"),
+        (lambda d: d["model"].update(note=[float("nan")]), r"card.model.note\[0\] should be finite"),
+        (lambda d: d.update(budget=-1), "card.budget should be positive, but is -1"),
+        (lambda d: d["random"].update(low=9.0, high=8.0), "card.random should have n > 0 and low <= high"),
+        (lambda d: d["random"].update(n=-3), "card.random should have n > 0"),
+        (
+            lambda d: d["reliability"]["missed"].update(value=7, high=8),
+            r"reliability.missed should be in \[0, 1\]",
+        ),
+        (lambda d: d["reliability"].update(bimodal_p=5), r"card.reliability.bimodal_p should be in \[0, 1\], but is 5"),
+        (lambda d: d["controls"][0].update(kl=-2.0), r"card.controls\[0\].kl should be in \[0, inf\]"),
+        (
+            lambda d: d["shifts"][1]["correlation"].update(value=-3, low=-4),
+            r"shifts\[1\].correlation should be in",
+        ),
+        (lambda d: d["effect"]["area"].update(n=-3), "card.effect.area should have 1 <= n_clusters <= n"),
+        (lambda d: d["effect"]["area"].update(value=1e3), "card.effect.area should lie in its interval"),
+        (lambda d: d.update(model={}), "card.model.name should be text"),
+        (lambda d: d.update(concept={}), "card.concept.name should be text"),
+        (lambda d: d["model"].update(dtype="float3"), "card.model.dtype should be one of float64"),
+        (lambda d: d["cost"].update(strength=0.75), "card.cost.strength is 0.75, but the records give"),
         (lambda d: d["controls"][0].update(role="friend"), "card.controls.0..role should be one of"),
         (lambda d: d.update(failures={}), "card.failures should be a list"),
     ],
@@ -188,6 +236,71 @@ def test_a_card_that_does_not_fit_the_schema_is_refused(found: SteeringCard, tmp
     change(document)
     (tmp_path / "card.json").write_text(json.dumps(document), "utf-8")
     with pytest.raises(ArtefactError, match=message):
+        load_card(tmp_path)
+
+
+HEADLINE = (
+    "effect.at_budget", "effect.slope", "reliability.anti_steerable", "reliability.anti_at_one", "reliability.unmoved",
+    "cost.kl", "cost.perplexity_ratio",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("field", [*HEADLINE, "effect.strength", "effect.kl", "random.low", "controls[0].effect"])
+def test_a_number_that_does_not_follow_from_the_records_is_refused(found: SteeringCard, tmp_path: Path, field: str):
+    """By a little: within its range, and within its interval."""
+    found.save(tmp_path)
+    document = json.loads((tmp_path / "card.json").read_text("utf-8"))
+    at = document["controls"][0] if field.startswith("controls") else document[field.split(".")[0]]
+    name = field.split(".")[1]
+    if isinstance(at[name], dict):
+        at[name]["value"] += 0.01
+        at[name].update(low=min(at[name]["low"], at[name]["value"]), high=max(at[name]["high"], at[name]["value"]))
+    else:
+        at[name] += 0.01
+    (tmp_path / "card.json").write_text(json.dumps(document), "utf-8")
+    with pytest.raises(ArtefactError, match=rf"card\.{re.escape(field)}.* but the records give"):
+        load_card(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.assign(positive=np.nan), "'positive' should hold finite numbers, but .* are NaN or infinite"),
+        (lambda t: t.assign(negative=t["negative"].where(t.index != 7, np.inf)), "1 of .* the first in row 7"),
+        (lambda t: t.assign(positive=t["positive"].astype(str)), "'positive' should hold numbers, but holds"),
+        (lambda t: t.assign(arm=3), "'arm' should hold text"),
+        (lambda t: t.assign(group=t["group"].where(t.index != 2)), "'group' lacks 1 values"),
+        (lambda t: pd.concat([t, t.iloc[5:6]], ignore_index=True), "1 of .* rows stand there twice"),
+        (lambda t: t.iloc[:0], "no rows of"),
+        (lambda t: t[t["strength"] != 1.0], "do not hold what the card was made from"),
+        (lambda t: t.drop(index=3), "do not hold what the card was made from"),
+        (lambda t: t.assign(positive=t["positive"].where(t.index != 0, -1.0)), "but the records give"),
+    ],
+)
+def test_records_that_were_changed_are_refused(found: SteeringCard, tmp_path: Path, change, message: str):
+    found.save(tmp_path)
+    change(found.items).to_parquet(tmp_path / "card-items.parquet", index=False)
+    with pytest.raises(ArtefactError, match=message):
+        load_card(tmp_path)
+
+
+def test_neutral_texts_without_tokens_are_refused(found: SteeringCard, tmp_path: Path):
+    found.save(tmp_path)
+    found.texts.assign(n_tokens=0.0).to_parquet(tmp_path / "card-texts.parquet", index=False)
+    with pytest.raises(ArtefactError, match=r"card-texts.parquet: 'n_tokens' should be in \[1, inf\]"):
+        load_card(tmp_path)
+
+
+def test_a_card_with_nan_is_not_written(found: SteeringCard, tmp_path: Path):
+    broken = dataclasses.replace(found, effect=dataclasses.replace(found.effect, detectable=float("nan")))
+    with pytest.raises(ArtefactError, match=r"card\.effect\.detectable should be finite, but is nan"):
+        broken.save(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_place_of_the_card_is_named(found: SteeringCard, tmp_path: Path):
+    (tmp_path / "card.json").mkdir()
+    with pytest.raises(ArtefactError, match=r"card\.json cannot be read"):
         load_card(tmp_path)
 
 

@@ -421,6 +421,52 @@ def test_a_missing_or_broken_table_is_an_artefact_error(found: Comparison, tmp_p
         Comparison.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("table", "change", "message"),
+    [
+        ("headline", lambda t: t.assign(effect=np.nan), "'effect' should hold finite numbers, but 4 of 4 are NaN"),
+        ("headline", lambda t: t.assign(effect=t["effect"].astype(str)), "'effect' should hold numbers, but holds"),
+        ("headline", lambda t: t.assign(z=np.inf), "'z' should hold finite numbers"),
+        ("headline", lambda t: t.assign(anti_slope=7.0), r"'anti_slope' should be in \[0, 1\], but is 7.0 in row 0"),
+        ("headline", lambda t: t.assign(effect_low=1e6), "'effect_low' should not be above 'effect_high'"),
+        ("records", lambda t: t.assign(value=t["value"].where(t.index != 3)), "1 of .* the first in row 3"),
+        ("records", lambda t: t.assign(n=-1), "'n_clusters' should not be above 'n'"),
+        ("contrasts", lambda t: t.assign(p_holm=5.0), r"'p_holm' should be in \[0, 1\]"),
+        ("items", lambda t: t.assign(positive=np.nan), "'positive' should hold finite numbers"),
+        ("items", lambda t: pd.concat([t, t], ignore_index=True), "rows stand there twice"),
+        ("texts", lambda t: t.assign(kl="much"), "'kl' should hold numbers"),
+        ("texts", lambda t: pd.concat([t, t.iloc[:1]], ignore_index=True), "1 of .* rows stand there twice"),
+    ],
+)
+def test_tables_that_were_changed_are_refused(found: Comparison, tmp_path: Path, table: str, change, message: str):
+    found.save(tmp_path)
+    change(getattr(found, table)).to_parquet(tmp_path / f"{table}.parquet", index=False)
+    with pytest.raises(ArtefactError, match=rf"{table}\.parquet: .*{message}"):
+        Comparison.load(tmp_path)
+
+
+def test_what_was_not_measured_is_loaded_again(found: Comparison, tmp_path: Path):
+    """Too few random directions say nothing of a method's place among them."""
+    none = found.headline.assign(random_low=np.nan, random_high=np.nan, z=np.nan, random_n=0)
+    dataclasses.replace(found, headline=none, contrasts=found.contrasts.iloc[:0]).save(tmp_path)
+    assert_frame_equal(Comparison.load(tmp_path).headline, none)
+
+
+def test_facts_that_are_no_object_are_refused(found: Comparison, tmp_path: Path):
+    path = found.save(tmp_path) / "comparison.json"
+    document = json.loads(path.read_text("utf-8"))
+    document["provenance"]["model"] = "tiny"
+    path.write_text(json.dumps(document), "utf-8")
+    with pytest.raises(ArtefactError, match=r"provenance\.model should be an object, but is 'tiny'"):
+        Comparison.load(tmp_path)
+
+
+def test_a_folder_in_place_of_the_document_is_named(tmp_path: Path):
+    (tmp_path / "comparison.json").mkdir()
+    with pytest.raises(ArtefactError, match=r"comparison\.json cannot be read"):
+        Comparison.load(tmp_path)
+
+
 def test_a_file_is_not_a_folder_of_results(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtefactError, match=r"no comparison\.json"):

@@ -6,7 +6,7 @@ import torch
 
 from steerlens.activations import Site, extract
 from steerlens.concepts import ConceptDataset, ContrastivePair
-from steerlens.errors import OptionError
+from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation import (
     ENTANGLEMENT_COLUMNS,
     OFF_TARGET_COLUMNS,
@@ -155,3 +155,18 @@ def test_nonsense_is_refused(model: LensModel, maps: dict[str, AdditiveMap], dat
         entanglement(model, maps, data, SITE, 1.0, seed=0, n_random=19)
     with pytest.raises(OptionError, match="needs a strength"):
         entanglement(model, maps, data, SITE, {"a or s": 1.0}, seed=0)
+
+
+def test_too_few_groups_are_refused_before_anything_is_scored(
+    model: LensModel, maps: dict[str, AdditiveMap], data: dict[str, ConceptDataset], monkeypatch: pytest.MonkeyPatch
+):
+    from steerlens.evaluation import _entanglement as implementation
+
+    def scored(*args: object) -> None:
+        raise AssertionError("nothing should be scored")
+
+    few = {**data, "a or o": data["a or o"][:4]}
+    for name in ("score_questions", "extract"):
+        monkeypatch.setattr(implementation, name, scored)
+    with pytest.raises(EstimateError, match=r"at least 5 groups of pairs, but got \{'a or o': 4\}"):
+        entanglement(model, maps, few, SITE, 1.0, seed=0)

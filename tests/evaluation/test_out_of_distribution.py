@@ -139,3 +139,16 @@ def test_nonsense_is_refused(model: LensModel, settings: dict[str, ConceptDatase
     curved = AngularSteering().fit(*promoting.vector.new_tensor(rows))
     with pytest.raises(OptionError, match="along curves"):
         ood(model, {"BASE": promoting, "SYS_POS": curved}, settings, SITE, STRENGTHS, seed=0)
+
+
+@pytest.mark.parametrize("strengths", [STRENGTHS, (1.0,)])
+def test_one_map_that_moves_nothing_has_slopes_of_zero_and_nothing_to_relate_them_to(
+    model: LensModel, settings: dict[str, ConceptDataset], promoting: AdditiveMap, strengths: tuple[float, ...]
+):
+    still = dataclasses.replace(promoting, vector=promoting.vector * 0)
+    found = ood(model, still, settings, SITE, strengths, seed=0).frame
+    np.testing.assert_allclose(found["steerability"], 0, atol=1e-12)
+    assert found[["relative", "retained", "correlation"]].isna().all(axis=None)
+    # Control: a small step has slopes that can be ranked.
+    weak = dataclasses.replace(promoting, vector=promoting.vector / 1e4)
+    assert ood(model, weak, settings, SITE, strengths, seed=0).frame["correlation"].notna().all()

@@ -156,8 +156,51 @@ def test_questions_that_are_anti_steered_are_found_beside_those_that_are_not():
     a = propensity_report(along(slopes), GRID, range(100), seed=0, resampled=along(maps)).anti_steering
     assert a.naive.value > 0.4  # truly 0.2
     assert a.shown.value == pytest.approx(0.2, abs=0.04)
+    assert a.unmoved.value == 0.0
     assert a.shown.value + a.steered.value + a.undecided.value == pytest.approx(1)
     assert (a.high[:20] < 0).all()
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-6])
+def test_a_map_that_moves_nothing_is_neither_anti_steering_nor_steering(noise: float):
+    """Forty questions whose propensity is what it is, up to rounding: of float64, or of scores in float32."""
+    rng = np.random.default_rng(0)
+    start = rng.normal(0, 5, 40)
+    m = start + noise * rng.normal(size=(7, 40))
+    same = np.repeat(m[None], 39, axis=0)
+    null = propensity_report(m, GRID, range(40), seed=0, resampled=same, n_pairs=20)
+    a = null.anti_steering
+    assert [e.value for e in (a.unmoved, a.naive)] == [1.0, 1.0]
+    assert [e.value for e in (a.unit, a.shown, a.steered, a.undecided)] == [0.0] * 4
+    assert null.variance is None
+    assert null.bimodality.p_value == 1.0
+    assert "unmoved 1 [" in str(null)
+    # Control: half of the questions are moved the wrong way, by every map alike.
+    wrong = m + np.outer(S, np.where(np.arange(40) < 20, -0.1, 0.0))
+    b = propensity_report(wrong, GRID, range(40), seed=0, resampled=np.repeat(wrong[None], 39, axis=0)).anti_steering
+    assert [e.value for e in (b.unmoved, b.naive, b.unit, b.shown, b.steered)] == [0.5, 1.0, 0.5, 0.5, 0.0]
+
+
+def test_what_counts_as_moved_is_what_is_asked_for():
+    m = np.outer(S, np.full(10, -1e-7)) + np.arange(10)
+    assert propensity_report(m, GRID, range(10), seed=0).anti_steering.unmoved.value == 1.0
+    assert propensity_report(m, GRID, range(10), seed=0, resolution=0.0).anti_steering.unmoved.value == 0.0
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_a_question_without_a_slope_is_not_shown_whatever_other_maps_do_to_it(sign: float):
+    slopes = np.array([0.0, 0, 0, 1, 1, 1])
+    maps = np.repeat(np.where(slopes == 0, sign, 1.0)[None], 39, axis=0)
+    a = anti_steering(along(slopes), GRID, range(6), seed=0, resampled_slopes=maps)
+    assert [e.value for e in (a.unmoved, a.shown, a.undecided, a.steered)] == [0.5, 0.0, 0.0, 0.5]
+
+
+def test_equal_slopes_have_no_variance_to_split():
+    m = along(np.full(8, 2.0)) + np.arange(8)
+    maps = np.repeat(m[None], 39, axis=0)
+    assert propensity_report(m, GRID, range(8), seed=0, resampled=maps).variance is None
+    differ = along(np.linspace(1, 2, 8))
+    assert propensity_report(differ, GRID, range(8), seed=0, resampled=maps).variance is not None
 
 
 def test_intervals_of_questions_hold_a_true_zero_as_often_as_they_say():
@@ -232,6 +275,7 @@ def test_the_share_at_one_strength_needs_zero_and_one():
 @pytest.mark.parametrize(
     ("strengths", "shape", "error", "match"),
     [((0.0, 1.0), (2, 6), EstimateError, "three strengths"), ((0.0, 1.0, 2.0), (3, 6), EstimateError, "three str"),
+     ((0.0, 1.0, np.nan), (3, 6), OptionError, "finite"), ((0.0, 1.0, np.inf), (3, 6), OptionError, "finite"),
      ((0.5, 1.0, 1.5), (3, 6), EstimateError, "Add 0"), ((0.0, 1.0, 1.0), (3, 6), OptionError, "given once"),
      ((0.0, 0.5, 1.0), (3, 7), OptionError, "6 groups"), ((0.0, 0.5, 1.0), (3, 4), EstimateError, "at least 5")],
 )  # fmt: skip
@@ -277,6 +321,8 @@ def test_option_mass_refuses_what_is_no_probability():
         option_mass(half, half, (0.5, 1.0), range(6), seed=0)
     with pytest.raises(OptionError, match="shape"):
         option_mass(half, half, (0.0, 1.0), range(7), seed=0)
+    with pytest.raises(EstimateError, match="five groups, but got none"):
+        option_mass(half[:, :0], half[:, :0], (0.0, 1.0), [], seed=0)
     with pytest.raises(EstimateError, match="1 questions are NaN"):
         option_mass(np.where(np.arange(6) == 2, np.nan, half), half, (0.0, 1.0), range(6), seed=0)
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from steerlens.errors import EstimateError, OptionError
-from steerlens.evaluation import ChosenStrength, DoseCurve, anti_steerable, contrast, steerability
+from steerlens.evaluation import (
+    SCORE_RESOLUTION,
+    ChosenStrength,
+    DoseCurve,
+    anti_steerable,
+    contrast,
+    slope_rounding,
+    steerability,
+)
 from steerlens.numerics import bootstrap
 
 GRID = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
@@ -77,6 +85,82 @@ def test_the_two_definitions_of_anti_steerable_can_differ():
 def test_anti_steerable_shares_need_strengths_zero_and_one(strengths: tuple[float, ...]):
     with pytest.raises(OptionError, match="0 and 1"):
         anti_steerable(np.zeros((2, 6)), strengths, GROUPS, seed=0)
+
+
+NULL = np.tile(np.array([-2.3, 0.7, 0.1, 12.9, -7.7, 3.3, 1.1, -0.2]), (7, 1))
+EIGHT = tuple("abcdefgh")
+
+
+@pytest.mark.parametrize("resolution", [0.0, SCORE_RESOLUTION["float32"]])
+def test_a_map_that_moves_nothing_has_no_signs(resolution: float):
+    slopes = steerability(NULL, GRID)
+    assert (slopes != 0).any(), "rounding alone gives slopes, of either sign"
+    null = anti_steerable(NULL, GRID, EIGHT, seed=0, resolution=resolution)
+    assert (null.unmoved.value, null.slope.value, null.unit.value) == (1.0, 1.0, 0.0)
+    # Control: one question of eight is moved up, and one down.
+    moved = NULL + 0.01 * np.outer(GRID, [1, -1, 0, 0, 0, 0, 0, 0])
+    found = anti_steerable(moved, GRID, EIGHT, seed=0, resolution=resolution)
+    assert (found.unmoved.value, found.slope.value, found.unit.value) == (6 / 8, 7 / 8, 1 / 8)
+
+
+def test_noise_of_float32_is_no_steering_and_smaller_slopes_can_be_asked_for():
+    noisy = NULL + 1e-5 * np.random.default_rng(0).uniform(-1, 1, NULL.shape)
+    null = anti_steerable(noisy, GRID, EIGHT, seed=0)
+    assert (null.unmoved.value, null.unit.value) == (1.0, 0.0)
+    exact = anti_steerable(noisy, GRID, EIGHT, seed=0, resolution=0.0)
+    assert exact.unmoved.value == 0.0
+    assert exact.slope.value == pytest.approx((steerability(noisy, GRID) < 0).mean())
+
+
+@pytest.mark.parametrize("strengths", [GRID, (0.0, 1.0), (-1.0, 0.0, 0.25, 1.5), (*GRID, 4.0)])
+def test_no_error_within_the_resolution_makes_a_larger_slope_and_one_makes_it(strengths: tuple[float, ...]):
+    r = 0.03
+    flat = np.zeros((len(strengths), 1))
+    bound = slope_rounding(flat, strengths, resolution=r)[0]
+    errors = np.random.default_rng(0).uniform(-r, r, (len(strengths), 5000))
+    assert np.abs(steerability(errors, strengths)).max() <= bound
+    s = np.array(strengths)
+    within = s[np.abs(s) <= 1.5]
+    worst = r * np.sign(s - within.mean())[:, None]
+    assert steerability(worst, strengths)[0] == pytest.approx(bound)
+
+
+def test_a_resolution_is_not_negative():
+    with pytest.raises(OptionError, match="resolution is zero or more"):
+        anti_steerable(NULL, GRID, EIGHT, seed=0, resolution=-1.0)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_propensities_that_are_not_finite_are_refused(broken: float):
+    m = NULL.copy()
+    m[0, 2] = broken
+    with pytest.raises(EstimateError, match="1 of 8 questions are NaN or infinite"):
+        steerability(m, GRID)
+    with pytest.raises(EstimateError, match="1 of 8 questions are NaN or infinite"):
+        anti_steerable(m, GRID, EIGHT, seed=0)
+    with pytest.raises(EstimateError, match="8 of 8 questions"):
+        anti_steerable(np.full((7, 8), np.nan), GRID, EIGHT, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("strengths", "message"),
+    [
+        (GRID[:-1], r"6 strengths.*but got \(7, 8\)"),
+        ((*GRID[:-1], float("nan")), "finite"),
+        ((*GRID[:-1], float("inf")), "finite"),
+        ((*GRID[:-2], 1.0, 1.0), "given once"),
+    ],
+)
+def test_strengths_that_do_not_fit_are_refused(strengths: tuple[float, ...], message: str):
+    with pytest.raises(OptionError, match=message):
+        steerability(NULL, strengths)
+    with pytest.raises(OptionError, match=message):
+        anti_steerable(NULL, strengths, EIGHT, seed=0)
+
+
+def test_anti_steerable_needs_a_group_for_each_question():
+    with pytest.raises(OptionError, match="6 groups"):
+        anti_steerable(NULL, GRID, GROUPS, seed=0)
 
 
 def test_fewer_than_five_groups_give_no_interval():

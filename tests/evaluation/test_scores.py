@@ -146,3 +146,5 @@ def test_nothing_to_score_is_an_error(model: LensModel):
         score_questions(model, [])
     with pytest.raises(OptionError, match="whole sentences"):
         score_neutral(model, ["Hi"], [UNSTEERED])
+    with pytest.raises(OptionError, match=r"5 tokens each, but text 1 has \d \('Hi'\)"):
+        score_neutral(model, [TEXTS[0], "Hi", TEXTS[1]], [UNSTEERED])

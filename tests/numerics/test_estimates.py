@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from steerlens.errors import EstimateError
-from steerlens.numerics import Estimate, bootstrap, cluster_mean, cluster_share
+from steerlens.errors import EstimateError, OptionError
+from steerlens.numerics import Estimate, bootstrap, cluster_mean, cluster_share, wilson
 
 
 def test_the_interval_covers_as_often_as_it_says():
@@ -67,6 +67,26 @@ def test_too_few_clusters_are_an_error_and_not_a_number():
         cluster_mean(np.ones(40), [i % 4 for i in range(40)], seed=0)
 
 
+def test_values_and_clusters_must_be_as_many():
+    with pytest.raises(OptionError, match=r"values of shape \(9,\) and 10 clusters"):
+        cluster_mean(np.ones(9), range(10), seed=0)
+    with pytest.raises(OptionError, match=r"values of shape \(9,\) and 10 clusters"):
+        cluster_share(np.ones(9), range(10), seed=0)
+    with pytest.raises(OptionError, match=r"values of shape \(10, 2\)"):
+        cluster_mean(np.ones((10, 2)), range(10), seed=0)
+
+
+@pytest.mark.parametrize("level", [95, 1.0, 0.0, math.nan])
+def test_a_level_is_a_share(level: float):
+    x = np.arange(10.0)
+    with pytest.raises(OptionError, match=rf"0 < level < 1, such as 0.95, but got {level}"):
+        cluster_mean(x, range(10), seed=0, level=level)
+    with pytest.raises(OptionError, match="0 < level < 1"):
+        cluster_share(x > 3, range(10), seed=0, level=level)
+    with pytest.raises(OptionError, match="0 < level < 1"):
+        wilson(3, 10, level=level)
+
+
 def test_an_estimate_must_be_finite_and_ordered():
     with pytest.raises(EstimateError, match="finite"):
         Estimate(math.nan, 0, 1, 0.95, 3, 3, "by hand")
@@ -78,6 +98,9 @@ def test_an_estimate_shows_its_interval():
     estimate = Estimate(0.5, 0.25, 0.75, 0.95, 8, 6, "by hand")
     assert str(estimate) == "0.5 [0.25, 0.75]"
     assert "n = 8" in estimate._repr_html_()
+    by = Estimate(0.5, 0.25, 0.75, 0.95, 8, 6, '"><script>alert(1)</script>')
+    assert "<script" not in by._repr_html_()
+    assert "&lt;script&gt;" in by._repr_html_()
     assert estimate.excludes(0.8)
     assert not estimate.excludes(0.3)
 

@@ -166,6 +166,18 @@ def test_slopes_are_those_that_evaluation_defines(comparison: Comparison) -> Non
     assert sum(r.n_anti for r in data.rows) > 0
 
 
+def test_questions_that_nothing_moves_have_a_slope_of_zero_and_count_as_anti_steerable(comparison: Comparison) -> None:
+    """Propensities that differ by the rounding of float32 have slopes of either sign."""
+    own = comparison.items["arm"] == "MeanShift"
+    start = comparison.items.groupby(["arm", "question"])["positive"].transform("first")
+    noise = 1e-6 * np.random.default_rng(0).normal(size=len(start))
+    still = comparison.items.assign(positive=comparison.items["positive"].where(~own, start + noise))
+    by_name = {r.method: r for r in prepare_steerability(replace(comparison, items=still)).rows}
+    assert (by_name["MeanShift"].slopes == 0).all()
+    assert by_name["MeanShift"].n_anti == len(by_name["MeanShift"].slopes)
+    assert (by_name["GaussianTransport"].slopes != 0).all()
+
+
 def test_layer_profiles_show_the_selection_half_and_the_chosen_layer(comparison: Comparison) -> None:
     data = prepare_layer_profiles(comparison)
     assert "budget" in data.measure

@@ -139,9 +139,20 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TheoryStudy]
 
 
 @pytest.mark.slow
-def test_a_planted_linear_concept_asks_for_a_translation_both_ways(linear: tuple[Path, TheoryStudy]):
-    reading = load_evidence(linear[0]).rungs[0]
-    assert (reading.geometry.rung, reading.behaviour.rung, reading.agree) == ("translation", "translation", "agree")
+def test_a_planted_linear_concept_asks_for_a_translation_and_at_equal_kl_behaviour_for_nothing(
+    linear: tuple[Path, TheoryStudy],
+):
+    """This model's output is its concept and little else, so that KL is the price of moving that, whatever moves it.
+
+    At one KL random directions move it as far, either way: no rung clears them, though a translation is all there is.
+    """
+    evidence = load_evidence(linear[0])
+    reading, headline = evidence.rungs[0], evidence.comparisons["one"].headline.set_index("method")
+    assert (reading.geometry.rung, reading.behaviour.rung) == ("translation", "none")
+    shift = headline.loc["MeanShift"]
+    assert (shift["random_reached"], shift["reached"]) == (20, True)
+    assert shift["effect_low"] > 0
+    assert shift["random_high"] > shift["effect"]
 
 
 @pytest.mark.slow
