@@ -9,6 +9,8 @@ import typer
 from steerlens.errors import OptionError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from steerlens.activations import Site
     from steerlens.interventions import OutputMethod
     from steerlens.maps import SteeringMethod
@@ -20,6 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+NEUTRAL_WORDS = 8
+"""Neutral texts of a file with fewer words are left out: of each text the first tokens are context only."""
 
 ModelName = Annotated[
     str, typer.Option("--model", help="Hub name, folder, .gguf file, or a name from `steerlens models`.")
@@ -38,6 +43,14 @@ Budget = Annotated[
     float, typer.Option("--budget", help="KL on neutral text, nats per token, at which effects are compared.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of splits, bootstrap and random directions.")]
+Neutral = Annotated[
+    Path | None,
+    typer.Option(
+        "--neutral",
+        help="File of neutral texts in place of the bundled ones: .txt, .jsonl, .parquet, WikiText, OpenAssistant; "
+        f"texts of fewer than {NEUTRAL_WORDS} words are left out.",
+    ),
+]
 MaxPairs = Annotated[
     int, typer.Option("--max-pairs", min=0, help="Use at most this many pairs of each split; 0 for all.")
 ]
@@ -112,3 +125,29 @@ def whole_numbers(text: str, option: str) -> list[int]:
         raise OptionError(
             f"{option} takes whole numbers separated by commas, such as 8,14, but got {text!r}."
         ) from None
+
+
+def neutral_from(path: Path | None, *, most: int, least: int) -> "Sequence[str]":
+    """Neutral texts: the first bundled ones; or those of a file, of as many documents as there are, by turns.
+
+    Args:
+        path: The file; None for the bundled texts.
+        most: How many to take; 0 for all.
+        least: How many documents are needed.
+
+    Raises:
+        OptionError: If there are fewer.
+    """
+    from steerlens.evaluation import neutral_texts, read_texts
+
+    if path is None:
+        return neutral_texts()[: most or None]
+    texts = read_texts(path, min_words=NEUTRAL_WORDS)
+    texts = texts.spread(most) if most else texts
+    n_documents = len(set(texts.documents))
+    if n_documents < least:
+        raise OptionError(
+            f"--neutral needs texts of at least {least} documents, but {path} has {len(texts)} texts of {n_documents}"
+            + (f" within --max-texts {most}." if most else ".")
+        )
+    return texts

@@ -14,12 +14,14 @@ from steerlens.cli._app import (
     MapNames,
     MaxPairs,
     ModelName,
+    Neutral,
     Out,
     Seed,
     Strengths,
     app,
     instructions_for,
     methods_named,
+    neutral_from,
     numbers_in,
     sites_at,
     whole_numbers,
@@ -79,16 +81,21 @@ def compare(
         bool, typer.Option(help="Exchanged labels, a wrong layer, PC1 of neutral texts as controls.")
     ] = True,
     lora: Annotated[bool, typer.Option("--lora", help="Fine-tune on the same pairs as a rival (needs peft).")] = False,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Give prompts as rivals in the model's chat format, too.")
+    ] = False,
     seed: Seed = 0,
     max_pairs: MaxPairs = 0,
     max_texts: Annotated[
         int, typer.Option("--max-texts", min=0, help="Use at most this many neutral texts, 10 or more; 0 for all.")
     ] = 0,
+    neutral: Neutral = None,
     prompts: Annotated[list[str] | None, typer.Option("--prompt", help="A text to continue; may be repeated.")] = None,
 ) -> None:
     """Compare steering methods on a concept, or on several, at one budget of side effects, and write a report."""
     from steerlens.activations import Site
-    from steerlens.evaluation import ComparisonPlan, neutral_texts
+    from steerlens.concepts import PLAIN
+    from steerlens.evaluation import ComparisonPlan, chat_format
     from steerlens.interventions import LoraFinetune
     from steerlens.models import load_model
 
@@ -105,13 +112,13 @@ def compare(
         finetune=LoraFinetune(seed=seed) if lora else None,
         seed=seed,
     )
-    texts = neutral_texts()[: max_texts or None]
+    texts = neutral_from(neutral, most=max_texts, least=10)
     if len(texts) < 10:
         raise OptionError(f"--max-texts must be 10 or more, 5 for each half, or 0 for all, but got {max_texts}.")
     splits = _splits(concept, seed=seed, max_pairs=max_pairs)
     check_folder(out)
     lens = load_model(model, dtype=dtype, device=device)
-    plan = replace(plan, sites=sites_at(numbers, lens))
+    plan = replace(plan, sites=sites_at(numbers, lens), chat=chat_format(lens) if chat else PLAIN)
     say(_compared(lens, splits, plan, texts, out))
 
 

@@ -15,11 +15,13 @@ from steerlens.cli._app import (
     Layers,
     MaxPairs,
     ModelName,
+    Neutral,
     Out,
     Seed,
     Strengths,
     app,
     instructions_for,
+    neutral_from,
     numbers_in,
     one_method,
     sites_at,
@@ -80,6 +82,10 @@ def card(
     ] = 39,
     seed: Seed = 0,
     max_pairs: MaxPairs = 0,
+    max_texts: Annotated[
+        int, typer.Option("--max-texts", min=0, help="Use at most this many neutral texts, 10 or more; 0 for all.")
+    ] = 24,
+    neutral: Neutral = None,
 ) -> None:
     """Fit one method and write its card: what it does, how reliably, at what cost, and where it fails."""
     from steerlens.concepts import load_concept
@@ -100,10 +106,15 @@ def card(
         instructions=instructions_for(pairs.name),
         seed=seed,
     )
+    if 0 < max_texts < 10:
+        raise OptionError(f"--max-texts must be 10 or more, or 0 for all, but got {max_texts}.")
+    texts = neutral_from(neutral, most=max_texts, least=10)
     check_folder(out)
     lens = load_model(model, dtype=dtype, device=device)
     site = sites_at([layer], lens)[0]
-    found, fitted = card_and_map(lens, fit, test, site=site, method=method, plan=plan, command=command_line())
+    found, fitted = card_and_map(
+        lens, fit, test, site=site, method=method, plan=plan, neutral=texts, command=command_line()
+    )
     provenance = {
         "model": lens.name,
         "revision": lens.revision,

@@ -87,6 +87,7 @@ from steerlens.evaluation._perplexity import Perplexity, perplexity
 from steerlens.evaluation._planted import JUDGE_COLUMNS, PLANTED_COLUMNS, PlantedFit, PlantedTable, planted_table
 from steerlens.evaluation._pnes import PNES, pnes
 from steerlens.evaluation._propensity import PropensityReport, QuestionResponses, propensity_report
+from steerlens.evaluation._question_factors import question_factors
 from steerlens.evaluation._rank_correlation import clustered_spearman
 from steerlens.evaluation._references import generated_references
 from steerlens.evaluation._relative_steerability import RelativeSteerability, relative_steerability
@@ -277,6 +278,7 @@ __all__ = [
     "pnes",
     "prompt_baseline",
     "propensity_report",
+    "question_factors",
     "random_arms",
     "read_caa_results",
     "read_factor",

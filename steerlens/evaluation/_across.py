@@ -28,7 +28,7 @@ METHOD_COLUMNS = (
     "family", "method", "effect", "low", "high", "level", "n_concepts", "n_above_random", "n_reached", "interval",
 )  # fmt: skip
 """One row is one method: the mean over concepts of its effect at the budget, in nats; how many concepts' intervals lie
-above their random directions; and in how many the budget was reached."""
+above their random directions, NaN where none has any; and in how many the budget was reached."""
 
 ACROSS_CONTRAST_COLUMNS = (
     "method", "reference", "difference", "low", "high", "level", "n_concepts", "p_value", "p_holm", "interval",
@@ -141,7 +141,7 @@ def across(comparisons: Mapping[str, Comparison], *, seed: int) -> AcrossConcept
     for family, method in zip(first["family"], first["method"], strict=True):
         e = _mean(at[method], groups, seed)
         own = pd.concat([c.headline[c.headline["method"] == method] for c in comparisons.values()])
-        above = int((own["effect_low"] > own["random_high"]).sum())
+        above = (own["effect_low"] > own["random_high"]).sum() if own["random_high"].notna().any() else np.nan
         reached = int(own["reached"].astype(bool).sum())
         rows.append((family, method, e.value, e.low, e.high, e.level, len(groups), above, reached, e.method))
     return AcrossConcepts(

@@ -217,8 +217,9 @@ class CardFailure:
 class SteeringCard:
     """One method on one concept in one model at one site, with everything a reader needs to doubt it.
 
-    ``items`` and ``texts`` are data frames with the columns `ITEM_COLUMNS` and `TEXT_COLUMNS`; every effect,
-    share and cost on the card can be computed from them.
+    ``items`` and ``texts`` are data frames with the columns `ITEM_COLUMNS` and `TEXT_COLUMNS`. Effects, slopes, KL and
+    perplexity of the method, its controls and prompts can be computed from them; what else is on the card cannot:
+    relative displacement, the shown anti-steerable share, properties of the vector, capability, shifts and open ends.
     """
 
     method: CardMethod

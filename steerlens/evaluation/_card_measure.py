@@ -45,6 +45,7 @@ from steerlens.evaluation._tables import (
     relative_displacement,
 )
 from steerlens.evaluation._text_baselines import TextBaseline, TextRole, said_and_shown
+from steerlens.evaluation._texts import documents_of, halves
 from steerlens.interventions import Intervention
 from steerlens.maps import SteeringMap, SteeringMethod, method_family, method_name, summarise
 from steerlens.models import LensModel
@@ -143,8 +144,8 @@ def card(
         site: Where; chosen beforehand, on other pairs than ``test``.
         method: A method fitted on activations.
         plan: Strengths, budget and controls.
-        neutral: Neutral texts, at least ten; None takes 24 of the bundled ones. On every second one strengths are
-            chosen, on the others costs are measured.
+        neutral: Neutral texts of at least ten documents; None takes 24 of the bundled ones. On every second document
+            strengths are chosen, on the others costs are measured.
         command: What to print under "how to repeat it".
 
     Raises:
@@ -171,10 +172,13 @@ def card_and_map(
     """`card`, with the fitted map as well."""
     started = time.monotonic()
     check_splits(fit, None, test, 1)
-    given = list(neutral) if neutral is not None else list(neutral_texts()[:N_TEXTS])
-    if len(given) < 10:
-        raise OptionError(f"A card needs at least 10 neutral texts, 5 for each half, but got {len(given)}.")
-    texts = given[1::2]
+    given = neutral if neutral is not None else neutral_texts()[:N_TEXTS]
+    choosing, texts = halves(given)
+    if len(set(documents_of(choosing))) < 5 or len(set(documents_of(texts))) < 5:
+        raise OptionError(
+            "A card needs at least 10 neutral texts, 5 for each half, of as many documents, but got "
+            f"{len(given)} of {len(set(documents_of(given)))}."
+        )
     found = extract(model, fit, [site])[site]
     fitted = method.fit(source=found.negative, target=found.positive)
     grid = _grid(plan, method, fitted)
@@ -182,7 +186,7 @@ def card_and_map(
         Arm(method_name(method), method_family(method), "method", site, fitted, grid),
         *_control_arms(model, method, fit, found, plan),
     ]
-    arms = at_equal_budget(model, arms, given[0::2], plan.budget)
+    arms = at_equal_budget(model, arms, choosing, plan.budget)
     held_out = extract(model, test, dict.fromkeys(a.site for a in arms))
     measured = measure(model, arms, test.questions, texts, held_out)
     own = measured[0]

@@ -13,17 +13,18 @@ from typing import Any, final
 import pandas as pd
 
 from steerlens.activations import ContrastiveActivations, Reader, Site, extract
-from steerlens.concepts import ConceptDataset
+from steerlens.concepts import PLAIN, ChatFormat, ConceptDataset
 from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation._arm_strengths import at_equal_budget, known_costs
 from steerlens.evaluation._comparison import Comparison, Generation, Provenance
 from steerlens.evaluation._controls import negative_controls, neutral_arm, random_arms
 from steerlens.evaluation._finetuned import finetuned_baseline
-from steerlens.evaluation._item_records import item_records, text_records
+from steerlens.evaluation._item_records import displacement_records, item_records, text_records
 from steerlens.evaluation._measure import Arm, Measured, measure
 from steerlens.evaluation._neutral import neutral_texts
 from steerlens.evaluation._tables import best_site, contrast_frame, dose_frame, headline_frame, record_frame
 from steerlens.evaluation._text_baselines import said_and_shown
+from steerlens.evaluation._texts import documents_of, halves
 from steerlens.interventions import Intervention, LoraFinetune, OutputMethod, generate
 from steerlens.maps import LADDER, SteeringMap, SteeringMethod, method_family, method_name
 from steerlens.models import LensModel
@@ -57,6 +58,7 @@ class ComparisonPlan:
             the first principal component of neutral texts is tried.
         other: Another concept, whose maps are tried on this one's questions as a further control.
         finetune: Low-rank fine-tuning on the same pairs as a rival; None leaves it out.
+        chat: The format that prompts as rivals are also given in, besides plain text.
         seed: Of bootstrap, random directions and exchanged labels.
     """
 
@@ -70,6 +72,7 @@ class ComparisonPlan:
     controls: bool = True
     other: ConceptDataset | None = None
     finetune: LoraFinetune | None = None
+    chat: ChatFormat = PLAIN
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -112,6 +115,7 @@ def compare(
     controls: bool = True,
     other: ConceptDataset | None = None,
     finetune: LoraFinetune | None = None,
+    chat: ChatFormat = PLAIN,
     seed: int = 0,
     command: str = "",
 ) -> Comparison:
@@ -134,7 +138,8 @@ def compare(
         strengths: Grid of strengths, with 0 and 1 in it.
         budget: KL on neutral text in nats per token at which effects are compared.
         n_random: Random directions at the chosen site.
-        neutral: Neutral texts, at least ten; None takes the bundled ones.
+        neutral: Neutral texts, at least ten; None takes the bundled ones. Of a `TextSet`, such as
+            `steerlens.evaluation.read_texts` gives, documents are resampled, and none is in both halves.
         prompts: Texts to continue, unsteered and steered at the budget.
         instructions: What to say for and against the concept, such as `steerlens.concepts.instructions` has for the
             built-in ones. Saying it, and showing four examples of ``fit``, are measured on the same questions and
@@ -145,6 +150,9 @@ def compare(
         other: Another concept, whose maps are tried on this one's questions as a further control.
         finetune: Low-rank fine-tuning on ``fit`` by peft, as rows of ``records`` with the role "fine-tuned"; None
             leaves it out. It takes a second copy of the model in memory, and minutes.
+        chat: A format in which ``instructions`` are tried, too, such as `steerlens.evaluation.chat_format` reads from
+            the model: plain text, as the questions are, may be a weak way to tell a chat model what to do. The
+            questions are then in that format with and without the instruction.
         seed: Of bootstrap, random directions and exchanged labels.
         command: What to print under "how to repeat it".
 
@@ -164,6 +172,7 @@ def compare(
         controls=controls,
         other=other,
         finetune=finetune,
+        chat=chat,
         seed=seed,
     )
     return run_comparison(model, fit, test, plan, select=select, neutral=neutral, command=command)[0]
@@ -183,42 +192,60 @@ def run_comparison(
     """`compare`, with the fitted maps as well, keyed by site and method name; ``read`` is how activations are had."""
     started = time.monotonic()
     check_splits(fit, select, test, len(plan.sites))
-    texts = list(neutral) if neutral is not None else list(neutral_texts())
-    if len(texts) < 10:
-        raise OptionError(f"Side effects need at least 10 neutral texts, 5 for each half, but got {len(texts)}.")
+    texts = neutral if neutral is not None else neutral_texts()
+    choosing, reporting = text_halves(texts)
     activations = read(model, fit, plan.sites)
     maps = fit_maps(plan.methods, activations, model=model, pairs=fit)
     frames: list[pd.DataFrame] = []
     site, on_select = plan.sites[0], list[Measured]()
     if select is not None and len(plan.sites) > 1:
-        on_select = _measure_all_sites(model, plan, maps, select, texts[0::2], read)
+        on_select = _measure_all_sites(model, plan, maps, select, choosing, read)
         frames.append(record_frame(on_select, split="select", budget=plan.budget, seed=plan.seed))
         site = best_site(on_select, plan.budget)
     methods = [_arm(plan, m, site, maps, plan.strengths) for m in plan.methods]
-    arms = [*methods, *_control_arms(model, fit, activations[site], plan, texts[0::2])]
-    arms = at_equal_budget(model, arms, texts[0::2], plan.budget, known=known_costs(on_select, arms))
+    arms = [*methods, *_control_arms(model, fit, activations[site], plan, choosing)]
+    arms = at_equal_budget(model, arms, choosing, plan.budget, known=known_costs(on_select, arms))
     held_out = read(model, test, dict.fromkeys(a.site for a in arms))
-    measured = measure(model, arms, test.questions, texts[1::2], held_out)
+    measured = measure(model, arms, test.questions, reporting, held_out)
     chosen, random = measured[: len(methods)], [m for m in measured if m.arm.role == "random"]
     frames.append(record_frame(measured, split="test", budget=plan.budget, seed=plan.seed))
-    said = said_and_shown(model, fit, test, texts[1::2], plan.instructions, plan.seed) if plan.instructions else []
+    said = []
+    if plan.instructions:
+        said = said_and_shown(model, fit, test, reporting, plan.instructions, plan.seed, plan.chat)
     frames += [baseline.to_records(split="test", seed=plan.seed) for _, baseline in said]
+    tuned = []
     if plan.finetune is not None:
-        tuned = finetuned_baseline(model, fit, test, texts=texts[1::2], method=plan.finetune)
-        frames.append(tuned.to_records(split="test", budget=plan.budget, seed=plan.seed))
+        tuned.append(finetuned_baseline(model, fit, test, texts=reporting, method=plan.finetune))
+        frames.append(tuned[0].to_records(split="test", budget=plan.budget, seed=plan.seed))
     headline = headline_frame(chosen, random, budget=plan.budget, n_tried=len(plan.sites), seed=plan.seed)
     generations = _generations(model, plan, methods, headline)
     comparison = Comparison(
-        provenance=_provenance(model, fit, select, test, plan, len(texts), command, time.monotonic() - started),
+        provenance=_provenance(model, fit, select, test, plan, texts, command, time.monotonic() - started),
         records=pd.concat(frames, ignore_index=True),
         headline=headline,
         contrasts=contrast_frame(chosen, budget=plan.budget, seed=plan.seed),
-        items=item_records(measured, said),
-        texts=text_records(measured, said),
+        items=item_records(measured, said, tuned),
+        texts=text_records(measured, said, tuned),
         generations=generations,
         doses=dose_frame(measured, plan.budget),
+        displacements=displacement_records(chosen),
     )
     return comparison, maps
+
+
+def text_halves(texts: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Neutral texts to choose on, and others to report on; no document is in both.
+
+    Raises:
+        OptionError: If there are fewer than five documents for each half.
+    """
+    n_documents = len(set(documents_of(texts)))
+    if isinstance(texts, str) or n_documents < 10:
+        raise OptionError(
+            f"Side effects need at least 10 neutral texts of 10 documents, 5 for each half, but got {len(texts)} texts "
+            f"of {n_documents}."
+        )
+    return halves(texts)
 
 
 def fit_maps(
@@ -331,7 +358,7 @@ def _provenance(
     select: ConceptDataset | None,
     test: ConceptDataset,
     plan: ComparisonPlan,
-    n_texts: int,
+    texts: Sequence[str],
     command: str,
     seconds: float,
 ) -> Provenance:
@@ -359,10 +386,12 @@ def _provenance(
             "budget": plan.budget,
             "n_random": plan.n_random,
             "instructions": list(plan.instructions or ()),
+            "chat": repr(plan.chat) if plan.chat != PLAIN else None,
             "controls": plan.controls,
             "finetune": repr(plan.finetune) if plan.finetune is not None else None,
             "other_concept": plan.other.name if plan.other is not None else None,
-            "neutral_texts": n_texts,
+            "neutral_texts": len(texts),
+            "neutral_documents": len(set(documents_of(texts))),
             "seed": plan.seed,
         },
         command=command,

@@ -15,7 +15,8 @@ from steerlens.numerics import Estimate
 
 SCHEMA = "steerlens/comparison/3"
 EARLIER = "steerlens/comparison/2"
-"""Without strengths chosen on the selection half: effects at the budget are interpolated between those tried."""
+"""What is read, too: without displacements, numbers of continuations' tokens, documents of texts, and strengths chosen
+on the selection half; effects at the budget are interpolated between those tried."""
 
 RECORD_COLUMNS = (
     "split", "role", "family", "method", "site", "layer", "strength", "metric",
@@ -35,7 +36,7 @@ HEADLINE_COLUMNS = (
     "perplexity_ratio", "perplexity_ratio_low", "perplexity_ratio_high", "displacement",
     "random_low", "random_high", "random_n", "random_reached", "z", "n_tried",
 )  # fmt: skip
-"""One row is one method at the site chosen for it on the selection half, measured on the test half. ``strength`` was
+"""One row is one method at the site chosen for all on the selection half, measured on the test half. ``strength`` was
 chosen on the selection half's neutral texts, where ``reached`` says whether it meets the budget; ``kl`` and ``effect``
 are measured at it. ``random_reached`` of the ``random_n`` directions meet the budget; where it is fewer, their range is
 that of a smaller dose, and ``z`` too large."""
@@ -52,13 +53,19 @@ the mean over questions: a group counts by its questions. ``p_value`` is that of
 ``p_holm`` the same adjusted for all rows of the table. ``detectable`` is the difference that so many groups would show
 with a power of 0.8 at level 0.05. These three are of group means: every group counts once, whatever its size."""
 
-ITEM_COLUMNS = ("role", "arm", "strength", "question", "group", "side", "positive", "negative")
+ITEM_COLUMNS = (
+    "role", "arm", "strength", "question", "group", "side", "positive", "negative", "n_positive", "n_negative",
+)  # fmt: skip
 """One row is one question of the test half under one arm and strength; ``positive`` and ``negative`` are the
-log-probabilities, in nats, of its two continuations. Propensity is their difference, and every effect follows from
-them."""
+log-probabilities, in nats, of its two continuations, ``n_positive`` and ``n_negative`` their tokens (NaN where an
+earlier version stored none). Propensity is the difference of the log-probabilities."""
 
-TEXT_COLUMNS = ("role", "arm", "strength", "text", "kl", "nll", "n_tokens")
-"""One row is one neutral text under one arm and strength; ``kl`` and ``nll`` are sums over its ``n_tokens`` tokens."""
+TEXT_COLUMNS = ("role", "arm", "strength", "text", "kl", "nll", "n_tokens", "document")
+"""One row is one neutral text under one arm and strength; ``kl`` and ``nll`` are sums over its ``n_tokens`` tokens, and
+texts of one ``document`` are resampled together."""
+
+DISPLACEMENT_COLUMNS = ("role", "arm", "strength", "row", "group", "moved", "norm")
+"""One row is one held-out source activation under one method and strength: how far it is moved, and its own length."""
 
 SAMPLE_COLUMNS = ("method", "family", "site", "layer", "question", "group", "side", "strength", "propensity")
 """One row is one question under one method and strength, on the test half."""
@@ -73,6 +80,7 @@ _TABLES = {
     "items": ITEM_COLUMNS,
     "texts": TEXT_COLUMNS,
     "doses": DOSE_COLUMNS,
+    "displacements": DISPLACEMENT_COLUMNS,
 }
 
 
@@ -117,7 +125,8 @@ class Comparison:
 
     ``records``, ``headline``, ``contrasts``, ``items``, ``texts`` and ``doses`` are data frames with the columns named
     in this module; effects are in nats (change of the log-odds of the positive over the negative continuation), KL in
-    nats per token of neutral text. Every number of the test half follows from ``items`` and ``texts``.
+    nats per token of neutral text. Every estimate of the test half follows from ``items``, ``texts`` and
+    ``displacements`` (columns `DISPLACEMENT_COLUMNS`); those of the selection half are kept as estimates alone.
     """
 
     provenance: Provenance
@@ -128,6 +137,7 @@ class Comparison:
     texts: pd.DataFrame
     generations: tuple[Generation, ...] = field(default=())
     doses: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(DOSE_COLUMNS)))
+    displacements: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(DISPLACEMENT_COLUMNS)))
 
     @property
     def samples(self) -> pd.DataFrame:
@@ -284,11 +294,17 @@ def _read_tables(folder: Path, tables: Mapping[str, tuple[str, ...]]) -> dict[st
 
 
 def _read_earlier(folder: Path) -> dict[str, pd.DataFrame]:
-    """Tables of the schema before, with what they lack: no chosen strengths, and random directions counted.
+    """Tables of the schema before, with what they lack: no chosen strengths and no displacements.
+
+    Random directions that reached the budget are counted.
 
     There a direction reached the budget where it cost as much at any strength; NaN where these costs were not kept.
     """
-    tables = {name: tuple(c for c in of if c != "random_reached") for name, of in _TABLES.items() if name != "doses"}
+    tables = {
+        name: tuple(c for c in of if c != "random_reached")
+        for name, of in _TABLES.items()
+        if name not in ("doses", "displacements")
+    }
     frames = _read_tables(folder, tables)
     head, r = frames["headline"], frames["records"]
     cost = r[(r["split"] == "test") & (r["role"] == "random") & (r["metric"] == "kl")]
@@ -312,10 +328,19 @@ def read_frame(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         raise ArtefactError(f"{path} is missing. Run the comparison again.") from None
     except (OSError, ValueError) as error:
         raise ArtefactError(f"{path} is not a readable Parquet file ({error}).") from None
+    frame = with_later_columns(frame, columns)
     missing = [c for c in columns if c not in frame.columns]
     if missing:
         raise ArtefactError(f"{path} lacks the columns {', '.join(missing)}. Run the comparison again.")
     return frame
+
+
+def with_later_columns(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
+    """The table with columns that earlier versions did not store: tokens unknown, each text its own document."""
+    absent = [c for c in columns if c not in frame.columns]
+    unknown = {c: float("nan") for c in absent if c in ("n_positive", "n_negative")}
+    own = {"document": frame["text"].astype(str)} if "document" in absent and "text" in frame.columns else {}
+    return frame.assign(**unknown, **own)
 
 
 def record_table(rows: Iterable[tuple[RecordPlace, float, str, Estimate]]) -> pd.DataFrame:

@@ -28,13 +28,18 @@ LEAST_RANDOM = 20
 
 ENTANGLEMENT_COLUMNS = (
     "steered", "measured", "strength", "effect", "low", "high", "level", "n", "n_clusters", "interval",
-    "norm", "null_mean", "null_sd", "null_n", "z",
+    "norm", "null_mean", "null_sd", "null_n", "z", "kl", "reached",
 )  # fmt: skip
 """One row is the effect of one concept's map on one concept's propensity, in nats. ``norm`` is how far the map moves
-its own negative texts, and the length of the random directions behind ``null_…``."""
+its own negative texts, and the length of the random directions behind ``null_…``. ``kl`` is what the map's strength
+costs on the neutral texts it was calibrated on, in nats per token, and ``reached`` whether that is the budget; where a
+strength was given, nothing was calibrated, and both are missing (NaN, NA)."""
 
-OFF_TARGET_COLUMNS = ("steered", "on_target", "worst", "effect", "low", "high", "z")
-"""One row is one map, with the other concept that it moves most."""
+OFF_TARGET_COLUMNS = ("steered", "on_target", "worst", "effect", "low", "high", "z", "reached")
+"""One row is one map, with the other concept that it moves most; ``reached`` as in `ENTANGLEMENT_COLUMNS`."""
+
+UNMET = "†"
+"""Marks a map that never met its budget."""
 
 
 @final
@@ -64,8 +69,15 @@ class Entanglement:
             if len(others):
                 worst = others.iloc[int(others["effect"].abs().to_numpy().argmax())]
                 on_target = float(own["effect"].iloc[0]) if len(own) else np.nan
-                rows.append((steered, on_target, *(worst[c] for c in ("measured", "effect", "low", "high", "z"))))
-        return pd.DataFrame(rows, columns=list(OFF_TARGET_COLUMNS))
+                own_columns = ("measured", "effect", "low", "high", "z", "reached")
+                rows.append((steered, on_target, *(worst[c] for c in own_columns)))
+        return pd.DataFrame(rows, columns=list(OFF_TARGET_COLUMNS)).astype({"reached": "boolean"})
+
+    @property
+    def unmet(self) -> tuple[str, ...]:
+        """The maps that never met the budget: their effects are not at equal cost with the others'."""
+        missed = self.frame["reached"].eq(False).fillna(False).astype(bool)
+        return tuple(dict.fromkeys(self.frame.loc[missed, "steered"]))
 
     def plot(self) -> Any:
         """Heat map of the effects; needs matplotlib."""
@@ -75,8 +87,19 @@ class Entanglement:
     def __str__(self) -> str:
         steered, measured = (list(dict.fromkeys(self.frame[c])) for c in ("steered", "measured"))
         square = self.frame.pivot(index="steered", columns="measured", values="effect").loc[steered, measured]
+        square.index = pd.Index([f"{name} {UNMET}" if name in self.unmet else name for name in steered])
         table = square.to_string(float_format="%+.2f")
-        return f"Effect in nats at {self.site.hook_name} of {self.model}; rows: steered\n{table}"
+        head = f"Effect in nats at {self.site.hook_name} of {self.model}; rows: steered"
+        return "\n".join([head, table, *self._unmet_notes()])
+
+    def _unmet_notes(self) -> list[str]:
+        of_map = self.frame.drop_duplicates("steered").set_index("steered")
+        strength, kl = of_map["strength"].astype(float).to_dict(), of_map["kl"].astype(float).to_dict()
+        return [
+            f"{UNMET} {name} does not meet the budget: at strength {strength[name]:.3g} it costs {kl[name]:.2g} nats "
+            "per token"
+            for name in self.unmet
+        ]
 
 
 def entanglement(
@@ -102,7 +125,8 @@ def entanglement(
         datasets: Test pairs by concept; all concepts of ``maps`` must be there, and more may.
         site: Where the maps were fitted.
         strength: One for all maps; one for each concept; or a budget, at which each map's strength is calibrated on
-            the bundled neutral texts.
+            the bundled neutral texts. A map that cannot meet it is measured at the strength that comes closest, and
+            marked: see ``reached`` and `Entanglement.unmet`.
         seed: Of bootstrap and random directions.
         n_random: Random directions for each map, at least 20.
 
@@ -123,7 +147,8 @@ def entanglement(
     few = {name: len(data.groups) for name, data in datasets.items() if len(data.groups) < 5}
     if few:
         raise EstimateError(f"An interval needs at least 5 groups of pairs, but got {few}. Measure on more groups.")
-    strengths = _strengths(model, maps, site, strength, seed)
+    doses = _doses(model, maps, site, strength, seed)
+    strengths = {name: dose.strength for name, dose in doses.items()}
     norms = {
         name: float(
             m.step(extract(model, datasets[name], [site])[site].negative.double(), strength=strengths[name])
@@ -148,33 +173,46 @@ def entanglement(
             groups = [q.group for q in data.questions]
             for k, steered in enumerate(maps):
                 where = (steered, measured, strengths[steered])
-                rows.append((*where, *_effect(change[k], groups, seed), norms[steered], *_null(change[k], null[k])))
+                dose = doses[steered]
+                found = (*_effect(change[k], groups, seed), norms[steered], *_null(change[k], null[k]))
+                rows.append((*where, *found, dose.kl, dose.reached))
             advance(1)
     order = {name: k for k, name in enumerate(maps)}
-    frame = pd.DataFrame(rows, columns=list(ENTANGLEMENT_COLUMNS))
+    frame = pd.DataFrame(rows, columns=list(ENTANGLEMENT_COLUMNS)).astype({"kl": "float64", "reached": "boolean"})
     frame = frame.sort_values("steered", key=lambda names: names.map(order), kind="stable", ignore_index=True)
     return Entanglement(frame, site, model.name)
 
 
-def _strengths(
+@final
+@dataclass(frozen=True)
+class _Dose:
+    """A map's strength; and, where it was calibrated, what it costs, and whether that is the budget."""
+
+    strength: float
+    kl: float = float("nan")
+    reached: bool | None = None
+
+
+def _doses(
     model: LensModel,
     maps: Mapping[str, SteeringMap],
     site: Site,
     strength: float | Mapping[str, float] | KLBudget,
     seed: int,
-) -> dict[str, float]:
+) -> dict[str, _Dose]:
     if isinstance(strength, KLBudget):
         texts = neutral_texts()[0::2]
-        return {
-            name: calibrate_strength(model, site, m, texts=texts, budget=strength, seed=seed).strength
+        found = {
+            name: calibrate_strength(model, site, m, texts=texts, budget=strength, seed=seed)
             for name, m in maps.items()
         }
+        return {name: _Dose(at.strength, at.cost.value, at.reached) for name, at in found.items()}
     if isinstance(strength, Mapping):
         missing = [name for name in maps if name not in strength]
         if missing:
             raise OptionError(f"Every map needs a strength, but {missing} is not among {list(strength)}.")
-        return {name: float(strength[name]) for name in maps}
-    return dict.fromkeys(maps, float(strength))
+        return {name: _Dose(float(strength[name])) for name in maps}
+    return dict.fromkeys(maps, _Dose(float(strength)))
 
 
 def _effect(change: Array, groups: Sequence[str], seed: int) -> tuple[float, float, float, float, int, int, str]:

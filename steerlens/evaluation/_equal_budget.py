@@ -1,6 +1,6 @@
 """Strengths at equal budgets: how strong a map must be to cost, or to move, as much as another."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from steerlens.activations import Site
 from steerlens.errors import OptionError, SiteError
 from steerlens.evaluation._scores import score_neutral
+from steerlens.evaluation._texts import document_of_each, documents_of
 from steerlens.interventions import Intervention
 from steerlens.maps import SteeringMap
 from steerlens.models import LensModel
@@ -58,8 +59,8 @@ class CalibratedStrength:
 
     Args:
         strength: Where the cost first meets the budget; if it never does, the tried strength that comes closest.
-        cost: There, with its interval over texts. The strength was chosen on these texts, so the interval says how
-            well they tell the cost, not what other texts will cost.
+        cost: There, with its interval over documents of texts. The strength was chosen on these texts, so the interval
+            says how well they tell the cost, not what other texts will cost.
         budget: What was asked for.
         reached: Whether the cost at ``strength`` is the budget, up to the tolerance. It is not where the largest
             strength costs less, or where cost jumps over the budget.
@@ -98,7 +99,7 @@ def calibrate_strength(
         site: Where.
         steering_map: Fitted.
         texts: Neutral texts for a `KLBudget`; for a `DisplacementBudget` texts whose activations the map moves, such
-            as the negative texts of the selection half.
+            as the negative texts of the selection half. A `TextSet` brings its documents.
         budget: What to meet.
         seed: Of the bootstrap of the cost.
         tolerance: Of the cost, relative to the budget.
@@ -108,7 +109,7 @@ def calibrate_strength(
         The strength, and whether the budget was reached.
 
     Raises:
-        OptionError: If there are fewer than five texts, or an option is out of range.
+        OptionError: If there are fewer than five texts or documents, or an option is out of range.
         SteerlensError: If the map does not fit the site.
     """
     if not 0 < tolerance < 1 or largest == 0 or not np.isfinite(largest):
@@ -116,13 +117,16 @@ def calibrate_strength(
             f"A calibration needs 0 < tolerance < 1 and a finite largest strength other than 0, but got {tolerance} "
             f"and {largest}."
         )
-    if isinstance(texts, str) or len(texts) < 5:
-        raise OptionError(f"A calibration needs at least 5 texts, but got {len(texts)}.")
+    documents = documents_of(texts)
+    if isinstance(texts, str) or len(set(documents)) < 5:
+        raise OptionError(
+            f"A calibration needs at least 5 texts, of 5 documents, but got {len(texts)} of {len(set(documents))}."
+        )
     if isinstance(budget, KLBudget):
         costs = _kl_costs(model, site, steering_map, texts)
     else:
         costs = _displacement_costs(read_texts(model, texts, site), steering_map)
-    return _search(costs, budget, tolerance, largest, seed)
+    return _search(costs, budget, tolerance, largest, seed, documents)
 
 
 def read_texts(model: LensModel, texts: Sequence[str], site: Site) -> Float[Tensor, "batch d_model"]:
@@ -164,7 +168,12 @@ def _displacement_costs(x: Float[Tensor, "batch d_model"], steering_map: Steerin
 
 
 def _search(
-    costs: Costs, budget: KLBudget | DisplacementBudget, tolerance: float, largest: float, seed: int
+    costs: Costs,
+    budget: KLBudget | DisplacementBudget,
+    tolerance: float,
+    largest: float,
+    seed: int,
+    documents: tuple[Hashable, ...] = (),
 ) -> CalibratedStrength:
     tried: dict[float, Array] = {}
     mean: dict[float, float] = {}
@@ -181,7 +190,8 @@ def _search(
     ends = mean if high is None else (low, high)
     strength = min((s for s in ends if s), key=lambda s: abs(mean[s] - budget.value))
     row = tried[strength]
-    interval = bootstrap(lambda w: (w @ row) / (w @ out_of), [range(len(row))], seed=seed, bounds=(0.0, np.inf))
+    clusters = document_of_each(documents, len(row))
+    interval = bootstrap(lambda w: (w @ row) / (w @ out_of), [clusters], seed=seed, bounds=(0.0, np.inf))
     return CalibratedStrength(
         strength=strength,
         cost=interval,

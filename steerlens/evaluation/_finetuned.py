@@ -17,6 +17,7 @@ from steerlens.evaluation._per_token import mean_per_token, ratio_of_perplexitie
 from steerlens.evaluation._reliability import DoseCurve
 from steerlens.evaluation._scores import CONTEXT_TOKENS, check_neutral, score_questions
 from steerlens.evaluation._text_baselines import last_log_probs
+from steerlens.evaluation._texts import document_of_each, documents_of
 from steerlens.interventions import LoraFinetune, LoraWeights
 from steerlens.models import LensModel
 from steerlens.numerics import Estimate, cluster_mean
@@ -38,6 +39,8 @@ class FinetunedBaseline:
         kl: KL from the model as it was, summed over the tokens of each text, shape (strength, text).
         nll: Negative log-likelihood likewise.
         n_tokens: Scored tokens of each text; the ones that `score_neutral` scores.
+        continuation_tokens: Tokens of the positive and of the negative continuation, shape (2, question).
+        documents: The cluster of each text; empty, each text is its own.
     """
 
     name: str
@@ -47,6 +50,11 @@ class FinetunedBaseline:
     kl: Array
     nll: Array
     n_tokens: Array
+    continuation_tokens: Array
+    documents: tuple[Hashable, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "documents", document_of_each(self.documents, len(self.n_tokens)))
 
     @property
     def groups(self) -> tuple[Hashable, ...]:
@@ -62,7 +70,8 @@ class FinetunedBaseline:
     @property
     def dose_curve(self) -> DoseCurve:
         """Effect and cost over strengths, for contrasts with maps."""
-        return DoseCurve(self.strengths, self.propensity - self.propensity[0], self.groups, self.kl, self.n_tokens)
+        change = self.propensity - self.propensity[0]
+        return DoseCurve(self.strengths, change, self.groups, self.kl, self.n_tokens, documents=self.documents)
 
     def to_records(self, *, split: Literal["select", "test"], budget: float, seed: int) -> pd.DataFrame:
         """Rows for a comparison's table of records, with the role "fine-tuned" and no site (layer −1)."""
@@ -70,8 +79,8 @@ class FinetunedBaseline:
         for k, strength in enumerate(self.strengths):
             change = self.propensity[k] - self.propensity[0]
             rows.append((strength, "effect", cluster_mean(change, self.groups, seed=seed)))
-            rows.append((strength, "kl", mean_per_token(self.kl[k], self.n_tokens, seed=seed)))
-            extra = ratio_of_perplexities(self.nll[k] - self.nll[0], self.n_tokens, seed=seed)
+            rows.append((strength, "kl", mean_per_token(self.kl[k], self.n_tokens, self.documents, seed=seed)))
+            extra = ratio_of_perplexities(self.nll[k] - self.nll[0], self.n_tokens, self.documents, seed=seed)
             rows.append((strength, "perplexity_ratio", extra))
         at = self.dose_curve.at_budget(budget, seed=seed)
         rows.append((at.strength, "effect_at_budget", at.effect))
@@ -131,10 +140,12 @@ def _measured(
     check_neutral(texts, rows)
     before = [last_log_probs(model, r, len(r) - CONTEXT_TOKENS) for r in rows]
     log_prob, kl, nll = [], [], []
+    continuation_tokens = np.zeros((2, len(test.questions)))
     with progress(f"measure {name} at {len(doses)} strengths", len(doses)) as advance:
         for dose in doses:
             changed = model if dose == 0 else weights.at(model, dose)
             scores = score_questions(changed, test.questions)
+            continuation_tokens = np.stack([scores.n_positive.double().numpy(), scores.n_negative.double().numpy()])
             log_prob.append(np.stack([scores.positive[0].numpy(), scores.negative[0].numpy()]))
             costs = [_cost(changed, row, was) for row, was in zip(rows, before, strict=True)]
             kl.append([k for k, _ in costs])
@@ -148,6 +159,8 @@ def _measured(
         kl=np.array(kl),
         nll=np.array(nll),
         n_tokens=np.array([float(len(r) - CONTEXT_TOKENS) for r in rows]),
+        continuation_tokens=continuation_tokens,
+        documents=documents_of(texts),
     )
 
 

@@ -25,16 +25,16 @@ def area_under_frontier(curve: DoseCurve, budget: float, *, seed: int) -> Estima
     Args:
         curve: Effect and KL over strengths.
         budget: b, in nats per token.
-        seed: Of the bootstrap, which resamples groups of questions and neutral texts.
+        seed: Of the bootstrap, which resamples groups of questions and documents of neutral texts.
 
     Raises:
         OptionError: If the budget is not positive and finite.
-        EstimateError: If there are fewer than five groups or texts.
+        EstimateError: If there are fewer than five groups or documents.
     """
     _check(budget)
     return bootstrap(
         lambda questions, texts: _area(curve, budget, questions, texts),
-        [curve.groups, range(len(curve.n_tokens))],
+        [curve.groups, curve.documents],
         seed=seed,
     )
 
@@ -47,11 +47,11 @@ def area_contrast(a: DoseCurve, b: DoseCurve, budget: float, *, seed: int) -> Es
         EstimateError: If the curves are not of the same questions and texts.
     """
     _check(budget)
-    if a.groups != b.groups or not np.array_equal(a.n_tokens, b.n_tokens):
+    if (a.groups, a.documents) != (b.groups, b.documents) or not np.array_equal(a.n_tokens, b.n_tokens):
         raise EstimateError("A paired contrast needs both methods measured on the same questions and neutral texts.")
     return bootstrap(
         lambda questions, texts: _area(a, budget, questions, texts) - _area(b, budget, questions, texts),
-        [a.groups, range(len(a.n_tokens))],
+        [a.groups, a.documents],
         seed=seed,
     )
 

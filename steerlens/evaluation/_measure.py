@@ -11,6 +11,7 @@ from steerlens.activations import ContrastiveActivations, Site
 from steerlens.concepts import Question
 from steerlens.evaluation._reliability import ChosenStrength, DoseCurve
 from steerlens.evaluation._scores import UNSTEERED, score_neutral, score_questions
+from steerlens.evaluation._texts import document_of_each
 from steerlens.interventions import Intervention
 from steerlens.maps import SteeringMap
 from steerlens.models import LensModel
@@ -70,6 +71,8 @@ class Measured:
         moved: ‖step‖ of each held-out source activation, shape (strength, pair).
         norms: ‖x‖ of each held-out source activation.
         pair_groups: Cluster of each held-out source activation.
+        continuation_tokens: Tokens of the positive and of the negative continuation, shape (2, question).
+        documents: The cluster of each neutral text; empty, each text is its own.
     """
 
     arm: Arm
@@ -83,6 +86,11 @@ class Measured:
     moved: Array
     norms: Array
     pair_groups: tuple[str, ...]
+    continuation_tokens: Array
+    documents: tuple[Hashable, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "documents", document_of_each(self.documents, len(self.n_tokens)))
 
     @property
     def groups(self) -> tuple[Hashable, ...]:
@@ -105,6 +113,7 @@ class Measured:
             kl=self.kl[rows],
             n_tokens=self.n_tokens,
             chosen=self.arm.chosen,
+            documents=self.documents,
         )
 
     @property
@@ -127,7 +136,7 @@ def measure(
         model: What to steer.
         arms: What to try.
         questions: Scored under every arm and strength.
-        texts: Neutral text, for side effects.
+        texts: Neutral text, for side effects; a `TextSet` brings its documents.
         held_out: Activations not used in fitting, for relative displacement.
     """
     interventions = [UNSTEERED]
@@ -141,6 +150,7 @@ def measure(
     neutral = score_neutral(model, texts, interventions)
     propensity, per_token = scores.propensity.numpy(), scores.propensity_per_token.numpy()
     log_prob = np.stack([scores.positive.numpy(), scores.negative.numpy()])
+    continuation_tokens = np.stack([scores.n_positive.double().numpy(), scores.n_negative.double().numpy()])
     measured = []
     for a, arm in enumerate(arms):
         rows = [at[a, s] for s in arm.strengths]
@@ -159,6 +169,8 @@ def measure(
                 moved=np.stack(moved),
                 norms=source.norm(dim=1).numpy(),
                 pair_groups=held_out[arm.site].groups,
+                continuation_tokens=continuation_tokens,
+                documents=neutral.documents,
             )
         )
     return measured

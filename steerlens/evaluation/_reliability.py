@@ -11,6 +11,7 @@ import numpy.typing as npt
 from steerlens.errors import EstimateError, OptionError
 from steerlens.evaluation._crossing import between, first_crossing
 from steerlens.evaluation._strength_grid import checked_grid
+from steerlens.evaluation._texts import document_of_each
 from steerlens.numerics import Estimate, bootstrap, cluster_share
 
 Array = npt.NDArray[np.float64]
@@ -225,6 +226,7 @@ class DoseCurve:
         kl: KL of each neutral text summed over its tokens, shape (strength, text); the first row is zero.
         n_tokens: Scored tokens of each text.
         chosen: A strength among ``strengths`` that was chosen to meet a budget.
+        documents: The cluster of each text; empty, each text is its own.
 
     Raises:
         OptionError: If strengths do not ascend from 0, shapes do not fit, or the chosen strength is not among them.
@@ -237,12 +239,14 @@ class DoseCurve:
     kl: Array
     n_tokens: Array
     chosen: ChosenStrength | None = None
+    documents: tuple[Hashable, ...] = ()
 
     def __post_init__(self) -> None:
         s = list(self.strengths)
         if len(s) < 2 or s[0] != 0 or s != sorted(set(s)) or not np.isfinite(s).all():
             raise OptionError(f"A dose curve needs two or more ascending, finite strengths from 0, but got {s}.")
         _check_shapes(self)
+        object.__setattr__(self, "documents", document_of_each(self.documents, len(self.n_tokens)))
         for what, values in (("changes of propensity", self.change), ("KL", self.kl)):
             bad = [k for k, row in zip(s, values, strict=True) if not np.isfinite(row).all()]
             if bad:
@@ -283,11 +287,12 @@ class DoseCurve:
     def at_budget(self, budget: float, *, seed: int) -> AtBudget:
         """Effect at the budget, resampling groups of questions.
 
-        Neutral texts are resampled with them, unless a strength was chosen for this budget on others: then it stays.
+        Neutral texts are resampled with them, by document, unless a strength was chosen for this budget on others: then
+        it stays.
 
         Raises:
             OptionError: If the budget is not positive.
-            EstimateError: If there are fewer than five groups or texts.
+            EstimateError: If there are fewer than five groups or documents.
         """
         strength, chosen = self.strength_at(budget), self.chosen_for(budget)
         effect = _over_resamples(budget, (self,), lambda *weights: self.effect_at(budget, *weights), seed)
@@ -345,7 +350,7 @@ def contrast(a: DoseCurve, b: DoseCurve, budget: float, *, seed: int) -> Estimat
         EstimateError: If the curves are not of the same questions and texts.
     """
     _check_budget(budget)
-    if a.groups != b.groups or not np.array_equal(a.n_tokens, b.n_tokens):
+    if (a.groups, a.documents) != (b.groups, b.documents) or not np.array_equal(a.n_tokens, b.n_tokens):
         raise EstimateError("A paired contrast needs both methods measured on the same questions and neutral texts.")
     return _over_resamples(
         budget, (a, b), lambda *weights: a.effect_at(budget, *weights) - b.effect_at(budget, *weights), seed
@@ -358,6 +363,6 @@ def _over_resamples(
     """Bootstrap of a statistic of questions and, where one curve's strength depends on them, of neutral texts."""
     first = curves[0]
     if any(c.chosen_for(budget) is None for c in curves):
-        return bootstrap(of, [first.groups, range(len(first.n_tokens))], seed=seed)
+        return bootstrap(of, [first.groups, first.documents], seed=seed)
     texts = np.ones((1, len(first.n_tokens)))
     return bootstrap(lambda questions: of(questions, texts), [first.groups], seed=seed)

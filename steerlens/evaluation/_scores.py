@@ -1,6 +1,6 @@
 """Log-probabilities of continuations, and KL and perplexity on neutral text, under many interventions, by replay."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -12,6 +12,7 @@ from steerlens.activations import joined_rows
 from steerlens.concepts import Question
 from steerlens.errors import OptionError
 from steerlens.evaluation._reliability import SCORE_RESOLUTION
+from steerlens.evaluation._texts import document_of_each, documents_of
 from steerlens.evaluation._tree_scores import at_least_single, score_trees
 from steerlens.interventions import Intervention, Replayed, replay
 from steerlens.models import LensModel, TokenTree
@@ -76,13 +77,18 @@ class NeutralScores:
     """Cost of every intervention on every neutral text, summed over its ``n_tokens`` scored tokens.
 
     ``kl`` is KL(unsteered ‖ steered) of the next-token distributions, ``nll`` the negative log-likelihood, both in
-    nats, teacher-forced; ``base_nll`` is that of the unsteered model.
+    nats, teacher-forced; ``base_nll`` is that of the unsteered model. ``documents`` are the clusters of texts; where
+    none are given, each text is its own.
     """
 
     kl: Float[Tensor, "intervention text"]
     nll: Float[Tensor, "intervention text"]
     base_nll: Float[Tensor, " text"]
     n_tokens: Int[Tensor, " text"]
+    documents: tuple[Hashable, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "documents", document_of_each(self.documents, len(self.n_tokens)))
 
 
 def score_resolution(model: LensModel) -> float:
@@ -204,4 +210,5 @@ def score_neutral(model: LensModel, texts: Sequence[str], interventions: Sequenc
 
     with progress(f"side effects on {len(texts)} texts", len(rows) * (1 + len(interventions))) as advance:
         replay(model, trees, (UNSTEERED, *interventions), keep, advance=advance)
-    return NeutralScores(kl[1:], nll[1:], nll[0], torch.tensor([len(r) - CONTEXT_TOKENS for r in rows]))
+    n_tokens = torch.tensor([len(r) - CONTEXT_TOKENS for r in rows])
+    return NeutralScores(kl[1:], nll[1:], nll[0], n_tokens, documents_of(texts))

@@ -13,18 +13,19 @@ def stored_curve(questions: pd.DataFrame, texts: pd.DataFrame) -> DoseCurve:
 
     Args:
         questions: Columns ``strength``, ``number`` (of the question), ``group`` and ``propensity``.
-        texts: Columns ``strength``, ``number`` (of the text), ``kl`` and ``n_tokens``.
+        texts: Columns ``strength``, ``number`` (of the text), ``kl``, ``n_tokens`` and ``document``.
     """
     asked, read = (frame[frame["strength"] >= 0] for frame in (questions, texts))
     propensity = asked.pivot(index="strength", columns="number", values="propensity").sort_index()
     kl = read.pivot(index="strength", columns="number", values="kl").sort_index()
     groups = asked.drop_duplicates("number").set_index("number")["group"].loc[propensity.columns]
-    n_tokens = read.drop_duplicates("number").set_index("number")["n_tokens"].loc[kl.columns]
+    of_text = read.drop_duplicates("number").set_index("number").loc[kl.columns]
     values = propensity.to_numpy(dtype=np.float64)
     return DoseCurve(
         strengths=tuple(float(s) for s in propensity.index),
         change=values - values[0],
         groups=tuple(groups),
         kl=kl.to_numpy(dtype=np.float64),
-        n_tokens=n_tokens.to_numpy(dtype=np.float64),
+        n_tokens=of_text["n_tokens"].to_numpy(dtype=np.float64),
+        documents=tuple(of_text["document"]),
     )

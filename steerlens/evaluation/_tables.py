@@ -48,12 +48,12 @@ def _estimates(m: Measured, budget: float, seed: int, *, full: bool) -> Iterator
 
 def perplexity_ratio(m: Measured, k: int, *, seed: int) -> Estimate:
     """Perplexity of neutral text at the k-th strength over that of the unsteered model."""
-    return ratio_of_perplexities(m.nll[k] - m.nll[m.zero], m.n_tokens, seed=seed)
+    return ratio_of_perplexities(m.nll[k] - m.nll[m.zero], m.n_tokens, m.documents, seed=seed)
 
 
 def per_token(m: Measured, per_text: Array, seed: int) -> Estimate:
     """Mean over the tokens of all texts of what was summed over each text's."""
-    return mean_per_token(per_text, m.n_tokens, seed=seed)
+    return mean_per_token(per_text, m.n_tokens, m.documents, seed=seed)
 
 
 def nearest_tried(m: Measured, strength: float) -> int:

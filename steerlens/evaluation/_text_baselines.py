@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import numpy as np
@@ -27,6 +27,7 @@ from steerlens.evaluation._comparison import record_table
 from steerlens.evaluation._per_token import mean_per_token, ratio_of_perplexities
 from steerlens.evaluation._reliability import DoseCurve
 from steerlens.evaluation._scores import CONTEXT_TOKENS, check_neutral, score_questions
+from steerlens.evaluation._texts import document_of_each, documents_of
 from steerlens.models import LensModel, TokenBatch
 from steerlens.numerics import Estimate, cluster_mean
 
@@ -34,6 +35,8 @@ Array = npt.NDArray[np.float64]
 N_SHOTS = 4
 LEAST_SHARE = 1e-6
 """Of requests: budgets below this share of a text's cost are met by less."""
+IN_CHAT = ", in chat format"
+"""Ends the name of a text that was put in a chat format; its questions were, too, with and without it."""
 TextRole = Literal["prompt", "opposite prompt", "few-shot"]
 
 
@@ -54,6 +57,8 @@ class TextBaseline:
             them, shape (2, text).
         nll: Negative log-likelihood likewise.
         n_tokens: Scored tokens of each text; the ones that `score_neutral` scores.
+        continuation_tokens: Tokens of the positive and of the negative continuation, shape (2, 2, question).
+        documents: The cluster of each text; empty, each text is its own.
     """
 
     name: str
@@ -64,6 +69,11 @@ class TextBaseline:
     kl: Array
     nll: Array
     n_tokens: Array
+    continuation_tokens: Array
+    documents: tuple[Hashable, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "documents", document_of_each(self.documents, len(self.n_tokens)))
 
     @property
     def groups(self) -> tuple[Hashable, ...]:
@@ -80,8 +90,9 @@ class TextBaseline:
         change, kl = self.propensity[1] - self.propensity[0], self.kl[1]
         shares = np.array([0.0, LEAST_SHARE, 1.0])
         return DoseCurve(
-            tuple(shares.tolist()), np.outer(shares, change), self.groups, np.outer(shares, kl), self.n_tokens
-        )
+            tuple(shares.tolist()), np.outer(shares, change), self.groups, np.outer(shares, kl), self.n_tokens,
+            documents=self.documents,
+        )  # fmt: skip
 
     def effect(self, *, seed: int) -> Estimate:
         """Mean change of propensity, in nats.
@@ -95,9 +106,9 @@ class TextBaseline:
         """KL on neutral text, in nats per token.
 
         Raises:
-            EstimateError: If there are fewer than five texts.
+            EstimateError: If there are fewer than five documents.
         """
-        return mean_per_token(self.kl[1], self.n_tokens, seed=seed)
+        return mean_per_token(self.kl[1], self.n_tokens, self.documents, seed=seed)
 
     def to_records(self, *, split: Literal["select", "test"], seed: int) -> pd.DataFrame:
         """Rows for a comparison's table of records, with ``role`` and ``family`` "text" and no site (layer −1)."""
@@ -107,7 +118,9 @@ class TextBaseline:
             "kl": self.cost(seed=seed),
             "propensity": cluster_mean(self.propensity[1], self.groups, seed=seed),
             "effect_per_token": cluster_mean(extra, self.groups, seed=seed),
-            "perplexity_ratio": ratio_of_perplexities(self.nll[1] - self.nll[0], self.n_tokens, seed=seed),
+            "perplexity_ratio": ratio_of_perplexities(
+                self.nll[1] - self.nll[0], self.n_tokens, self.documents, seed=seed
+            ),
         }
         place = (split, "text", "text", self.name, "", -1)
         return record_table((place, 1.0, metric, e) for metric, e in found.items())
@@ -202,18 +215,25 @@ def said_and_shown(
     texts: Sequence[str],
     instructions: tuple[str, str],
     seed: int,
+    chat: ChatFormat = PLAIN,
 ) -> list[tuple[TextRole, TextBaseline]]:
     """An instruction towards the concept, one away from it, and four examples, on the questions of ``test``.
 
-    Examples are left out where ``fit`` has fewer questions.
+    They are plain text, as the questions are that maps are measured on. With a chat format they are measured in that,
+    too, against the same questions in it: chat models may follow what they are told better there. Examples are left out
+    where ``fit`` has fewer questions.
     """
     roles: tuple[TextRole, TextRole] = ("prompt", "opposite prompt")
-    found: list[tuple[TextRole, TextBaseline]] = [
-        (role, prompt_baseline(model, test, instruction, texts=texts))
-        for role, instruction in zip(roles, instructions, strict=True)
-    ]
-    if len(fit.questions) >= N_SHOTS:
-        found.append(("few-shot", few_shot_baseline(model, test, fit, n_shots=N_SHOTS, texts=texts, seed=seed)))
+    found: list[tuple[TextRole, TextBaseline]] = []
+    for form in dict.fromkeys((PLAIN, chat)):
+        own: list[tuple[TextRole, TextBaseline]] = [
+            (role, prompt_baseline(model, test, instruction, texts=texts, chat=form))
+            for role, instruction in zip(roles, instructions, strict=True)
+        ]
+        if len(fit.questions) >= N_SHOTS:
+            shown = few_shot_baseline(model, test, fit, n_shots=N_SHOTS, texts=texts, seed=seed, chat=form)
+            own.append(("few-shot", shown))
+        found += [(role, t if form == PLAIN else replace(t, name=f"{t.name}{IN_CHAT}")) for role, t in own]
     return found
 
 
@@ -251,6 +271,10 @@ def _measured(
         kl=np.stack([np.zeros(len(kl)), kl]),
         nll=nll,
         n_tokens=n_tokens,
+        continuation_tokens=np.stack([scores.n_positive.double().numpy(), scores.n_negative.double().numpy()]).reshape(
+            2, 2, n
+        ),
+        documents=documents_of(texts),
     )
 
 

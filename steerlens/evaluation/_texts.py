@@ -1,8 +1,11 @@
 """Texts for side effects, read from files: paragraphs, records, messages, WikiText."""
 
+import gzip
 import json
 import re
-from collections.abc import Iterator, Sequence
+import zlib
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final, overload
@@ -12,6 +15,9 @@ from steerlens.errors import ConceptError, OptionError
 _ARTICLE = re.compile(r"\s*= (?!= )(.+[^= ]) =\s*")
 _HEADING = re.compile(r"\s*(= )+.*[^= ]( =)+\s*")
 _SUFFIXES = (".txt", ".jsonl", ".parquet", ".raw", ".tokens")
+_PACKED = (".bz2", ".xz", ".zip", ".zst", ".7z", ".tar", ".tgz")
+MOST_UNPACKED = 2**30
+"""Bytes beyond which a ``.gz`` is not unpacked in memory."""
 _LOOK = 5
 """Rows among which the first heading of WikiText stands."""
 
@@ -50,15 +56,53 @@ class TextSet(Sequence[str]):
             return TextSet(self.texts[index], self.documents[index])
         return self.texts[index]
 
+    def spread(self, n: int) -> "TextSet":
+        """At most ``n`` texts, in their order: the first of each document, then the second of each, and so on."""
+        seen: Counter[str] = Counter()
+        turn = []
+        for document in self.documents:
+            turn.append(seen[document])
+            seen[document] += 1
+        return self._at(sorted(sorted(range(len(self)), key=lambda i: turn[i])[:n]))
+
+    def _at(self, rows: Sequence[int]) -> "TextSet":
+        return TextSet(tuple(self.texts[i] for i in rows), tuple(self.documents[i] for i in rows), self.left_out)
+
+
+def documents_of(texts: Sequence[str]) -> tuple[Hashable, ...]:
+    """The document of each text; texts that are no `TextSet` are each a document."""
+    return texts.documents if isinstance(texts, TextSet) else tuple(range(len(texts)))
+
+
+def document_of_each(documents: tuple[Hashable, ...], n_texts: int) -> tuple[Hashable, ...]:
+    """The documents given, one for each text; where none are given, each text is its own.
+
+    Raises:
+        OptionError: If there are some, but not one for each text.
+    """
+    if documents and len(documents) != n_texts:
+        raise OptionError(f"Every text needs a document, but got {n_texts} and {len(documents)}.")
+    return documents or tuple(range(n_texts))
+
+
+def halves(texts: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Every other document from the first on, and from the second on; no document is in both."""
+    if not isinstance(texts, TextSet):
+        return texts[0::2], texts[1::2]
+    number = {d: k for k, d in enumerate(dict.fromkeys(texts.documents))}
+    first, second = ([i for i, d in enumerate(texts.documents) if number[d] % 2 == k] for k in range(2))
+    return texts._at(first), texts._at(second)
+
 
 def read_texts(path: str | Path, *, min_words: int = 1, roles: Sequence[str] | None = None) -> TextSet:
     """Read texts from a file; what it is, is told from its name and its first rows.
 
     ``.txt``: paragraphs, parted by empty lines, each a document of its own. ``.jsonl``: records with a ``text``; with
     a ``role`` besides they are messages, as those of OpenAssistant, and those of one ``message_tree_id`` are one
-    document. ``.parquet``: a column ``text``. Any of them, and ``.raw`` and ``.tokens``, may hold WikiText, known by
-    its first heading ``= Title =``: each line is a text, each article a document, headings are left out. Its ``<unk>``
-    and ``@-@`` stay as they are.
+    document; its trees, a ``prompt`` with ``replies``, are read as their messages. ``.parquet``: a column ``text``. Any
+    of them, and ``.raw`` and ``.tokens``, may hold WikiText, known by its first heading ``= Title =``: each line is a
+    text, each article a document, headings are left out. Its ``<unk>`` and ``@-@`` stay as they are. All but Parquet
+    may be packed with gzip (``.jsonl.gz``), up to 1 GiB unpacked.
 
     Args:
         path: The file, in UTF-8.
@@ -66,24 +110,24 @@ def read_texts(path: str | Path, *, min_words: int = 1, roles: Sequence[str] | N
         roles: Whose messages to keep; None for all.
 
     Raises:
-        ConceptError: The file is missing, empty, not UTF-8 or malformed, or a record has no text.
+        ConceptError: The file is missing, empty, too large, not UTF-8 or malformed, or a record has no text, or no role
+            where roles were asked for.
         OptionError: The kind of file is unknown, there are no such roles, or no text is left.
     """
     path = Path(path)
-    if path.suffix.lower() not in _SUFFIXES:
-        raise OptionError(f"{path}: expected a file that ends in {', '.join(_SUFFIXES)}, but got {path.suffix!r}.")
-    if path.suffix.lower() == ".parquet":
+    kind = _kind(path)
+    if kind == ".parquet":
         rows = _parquet_rows(path)
-    elif path.suffix.lower() == ".jsonl":
+    elif kind == ".jsonl":
         rows = _json_rows(path)
     else:
         rows = [(f"{path}, line {n}", {"text": line}) for n, line in enumerate(_decoded(path).split("\n"), start=1)]
     lines = [(place, _text(place, fields)) for place, fields in rows]
-    if roles is not None and not all("role" in fields for _, fields in rows):
-        raise OptionError(f"{path} has no roles, but roles={list(roles)} was asked for. Leave it out.")
+    if roles is not None:
+        _check_roles(path, rows, roles)
     if _is_wikitext([text for _, text in lines]):
         pairs = list(_articles([text for _, text in lines]))
-    elif path.suffix.lower() not in (".jsonl", ".parquet"):
+    elif kind not in (".jsonl", ".parquet"):
         pairs = list(_paragraphs([text for _, text in lines]))
     else:
         pairs = list(_records(path, rows, roles))
@@ -93,12 +137,40 @@ def read_texts(path: str | Path, *, min_words: int = 1, roles: Sequence[str] | N
     return TextSet(tuple(t for t, _ in kept), tuple(d for _, d in kept), len(pairs) - len(kept))
 
 
+def _kind(path: Path) -> str:
+    """The ending that says what a file is, without that of gzip.
+
+    Raises:
+        OptionError: It is none that is read.
+    """
+    endings = [s.lower() for s in path.suffixes]
+    packed = endings[-1:] == [".gz"]
+    kind = ".".join(endings[-2:-1] if packed else endings[-1:])
+    if kind in _SUFFIXES and not (packed and kind == ".parquet"):
+        return kind
+    unpack = " Unpack it first." if packed or kind in _PACKED else ""
+    raise OptionError(
+        f"{path}: expected a file that ends in {', '.join(_SUFFIXES)}, or in one of these but .parquet and .gz, but "
+        f"got {''.join(endings[-2:]) if packed else kind!r}.{unpack}"
+    )
+
+
+def _check_roles(path: Path, rows: Rows, roles: Sequence[str]) -> None:
+    known = {str(fields["role"]) for _, fields in rows if fields.get("role")}
+    if not known:
+        raise OptionError(f"{path} has no roles, but roles={list(roles)} was asked for. Leave it out.")
+    without = [place for place, fields in rows if not fields.get("role")]
+    if without:
+        raise ConceptError(
+            f"{without[0]}: field 'role' is missing, as in {len(without)} of {len(rows)} messages, but "
+            f"roles={list(roles)} was asked for. Fill it in, or leave roles out to keep all messages."
+        )
+    unknown = [r for r in roles if r not in known]
+    if unknown:
+        raise OptionError(f"{path} has the roles {', '.join(sorted(known))}, but {unknown[0]!r} was asked for.")
+
+
 def _records(path: Path, rows: Rows, roles: Sequence[str] | None) -> Iterator[tuple[str, str]]:
-    if roles is not None:
-        known = {str(fields["role"]) for _, fields in rows}
-        unknown = [r for r in roles if r not in known]
-        if unknown:
-            raise OptionError(f"{path} has the roles {', '.join(sorted(known))}, but {unknown[0]!r} was asked for.")
     for place, fields in rows:
         text = str(fields["text"]).strip()
         if not text:
@@ -132,7 +204,8 @@ def _paragraphs(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _text(place: str, fields: dict[str, Any]) -> str:
     if "text" not in fields:
         raise ConceptError(
-            f"{place}: field 'text' is missing; there are {', '.join(map(repr, fields)) or 'no fields'}. Rename it."
+            f"{place}: field 'text' is missing; there are {', '.join(map(repr, fields)) or 'no fields'}. Give the text "
+            "under that name."
         )
     value = fields["text"]
     if not isinstance(value, str):
@@ -154,7 +227,27 @@ def _json_rows(path: Path) -> Rows:
             ) from None
         if not isinstance(fields, dict):
             raise ConceptError(f'{place}: a {type(fields).__name__}. Expected an object such as {{"text": "…"}}.')
-        rows.append((place, fields))
+        rows += _messages(place, fields) if _is_tree(fields) else [(place, fields)]
+    return rows
+
+
+def _is_tree(fields: dict[str, Any]) -> bool:
+    """Whether a record is a tree of OpenAssistant: no text of its own, but a prompt with replies."""
+    return "text" not in fields and isinstance(fields.get("prompt"), dict)
+
+
+def _messages(place: str, tree: dict[str, Any]) -> Rows:
+    """The messages of a tree, each before its replies, with the tree as their document."""
+    rows: Rows = []
+    waiting = [tree["prompt"]]
+    while waiting:
+        message = waiting.pop()
+        where = f"{place}, message {len(rows)}"
+        replies = message.get("replies") or [] if isinstance(message, dict) else None
+        if not isinstance(replies, list):
+            raise ConceptError(f"{where}: expected an object with a text and a list of replies. Correct it.")
+        rows.append((where, {**message, "message_tree_id": str(tree.get("message_tree_id") or place)}))
+        waiting += reversed(replies)
     return rows
 
 
@@ -174,10 +267,7 @@ def _parquet_rows(path: Path) -> Rows:
 
 
 def _decoded(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConceptError(f"{path}: cannot be read ({error.strerror}). Check the path and its permissions.") from None
+    data = _bytes(path)
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
@@ -188,3 +278,20 @@ def _decoded(path: Path) -> str:
     if not text.strip():
         raise ConceptError(f"{path}: the file is empty. Expected texts.")
     return text
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        if path.suffix.lower() != ".gz":
+            return path.read_bytes()
+        with gzip.open(path) as file:
+            data = file.read(MOST_UNPACKED + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ConceptError(f"{path}: not a whole gzip file ({error}). Get it again.") from None
+    except OSError as error:
+        raise ConceptError(f"{path}: cannot be read ({error.strerror}). Check the path and its permissions.") from None
+    if len(data) > MOST_UNPACKED:
+        raise ConceptError(
+            f"{path}: unpacks to more than {MOST_UNPACKED / 2**20:g} MiB. Unpack it, and give a part of it."
+        )
+    return data

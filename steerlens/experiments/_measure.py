@@ -31,7 +31,8 @@ ITEM_COLUMNS = (
     "kl", "nll", "n_tokens",
 )  # fmt: skip
 """One row is one question (``item`` is "question") or neutral text ("text") at one strength. Log-probabilities and KL
-are in nats, summed over tokens; what a text or question does not have is NaN."""
+are in nats, summed over tokens; what a text or question does not have is NaN. ``group`` is what is resampled
+together: a question's group, a text's document."""
 
 
 @final
@@ -141,7 +142,10 @@ def dose_curve(items: pd.DataFrame) -> DoseCurve:
     Args:
         items: What `ResultStore.items` gives.
     """
-    return stored_curve(items[items["item"] == "question"], items[items["item"] == "text"])
+    texts = items[items["item"] == "text"]
+    # Rows of earlier versions name no document: each text was its own.
+    documents = texts["group"].fillna(texts["number"].astype(str))
+    return stored_curve(items[items["item"] == "question"], texts.assign(document=documents))
 
 
 def _arm(model: LensModel, spec: TrialSpec, found: ContrastiveActivations, fit: ConceptDataset) -> Arm:
@@ -247,6 +251,7 @@ def _item_frame(m: Measured) -> pd.DataFrame:
         {
             "item": "text",
             "number": np.tile(np.arange(t), k),
+            "group": [str(d) for d in m.documents] * k,
             "strength": np.repeat(strengths, t),
             "kl": m.kl.ravel(),
             "nll": m.nll.ravel(),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -159,12 +159,23 @@ def reading(found: AcrossConcepts) -> str:
     n = len(found.comparisons)
     shown = [r for r in each(found.contrasts) if r.p_holm <= 0.05 and (r.low > 0 or r.high < 0)]
     pairs = [f"{r.method} {'above' if r.low > 0 else 'below'} {r.reference}" for r in shown]
-    clear = [f"{r.method} on {r.n_above_random}" for r in each(found.methods)]
+    clear = [f"{r.method} on {_above(found, r)}" for r in each(found.methods)]
+    random = f"Clear of random directions, of {n} concepts: {listed(clear)}."
+    if found.methods["n_above_random"].isna().all():
+        random = "Random directions were not measured, so an effect may be that of any push of its size."
     differ = f"these differ on average after Holm: {listed(pairs)}" if pairs else "none is shown to differ after Holm"
     about = "concepts like these" if "two-stage" in str(found.methods["interval"].iloc[0]) else "these concepts alone"
+    return f"Of {len(found.contrasts)} pairs of methods {differ}. {random} Intervals speak of {about}."
+
+
+def _above(found: AcrossConcepts, row: Any) -> str:
+    """On how many concepts a method is clear of random directions, and on how many there are any."""
+    heads = [h for c in found.comparisons.values() for h in each(c.headline) if h.method == row.method]
+    measured = sum(is_number(h.random_high) for h in heads)
+    if not measured:
+        return "not measured"
     return (
-        f"Of {len(found.contrasts)} pairs of methods {differ}. Clear of random directions, of {n} concepts: "
-        f"{listed(clear)}. Intervals speak of {about}."
+        f"{int(row.n_above_random)}" if measured == len(heads) else f"{int(row.n_above_random)} of {measured} measured"
     )
 
 
@@ -181,13 +192,17 @@ def _table(found: AcrossConcepts) -> str:
             own = next(h for h in each(c.headline) if h.method == r.method)
             mark = "" if own.reached else " †"
             low, high = own.random_low, own.random_high
-            band = bounds(low, high, decimals_for(high - low)) + (" †" if short_of_budget(own._asdict()) else "")
+            known = is_number(low) and is_number(high)
+            random = bounds(low, high, decimals_for(high - low)) if known else "not measured"
+            band = random + (" †" if known and short_of_budget(own._asdict()) else "")
             cells.append(
                 f"{escape(estimate(own.effect, own.effect_low, own.effect_high) + mark)} "
                 f"<small>random {escape(band)}, layer {int(own.layer)}</small>"
             )
+        above = _above(found, r)
+        where = f"on {above}" if above != "not measured" else above
         together = escape(estimate(r.effect, r.low, r.high))
-        cells.append(f"<b>{together}</b> <small>above random on {int(r.n_above_random)}</small>")
+        cells.append(f"<b>{together}</b> <small>above random {where}</small>")
         body.append(stacked_row(heads, [f"<b>{escape(str(r.method))}</b> {family_chip(str(r.family))}", *cells]))
     caption = (
         "Effect in nats at the same KL, each concept at its own layer. †: the budget was never reached, by the "

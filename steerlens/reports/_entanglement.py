@@ -9,6 +9,7 @@ import numpy.typing as npt
 from matplotlib.colors import LinearSegmentedColormap
 
 from steerlens.evaluation import Entanglement
+from steerlens.evaluation._entanglement import UNMET
 from steerlens.reports._drawing import SETTINGS
 from steerlens.reports._figures import NotebookFigure
 from steerlens.reports._numbers import estimate, number
@@ -31,6 +32,7 @@ class EntanglementSquare:
         z: Distance of each effect from those of random directions, shape (row, column).
         texts: Effect with its interval, by row and column.
         title: Above the figure.
+        note: Below it: which maps never met the budget; empty if all did, or there was none.
     """
 
     steered: tuple[str, ...]
@@ -38,6 +40,7 @@ class EntanglementSquare:
     z: npt.NDArray[np.float64]
     texts: tuple[tuple[str, ...], ...]
     title: str
+    note: str = ""
 
 
 def prepare_entanglement(found: Entanglement) -> EntanglementSquare:
@@ -46,12 +49,14 @@ def prepare_entanglement(found: Entanglement) -> EntanglementSquare:
     steered, measured = (tuple(dict.fromkeys(frame[c])) for c in ("steered", "measured"))
     cells = frame.set_index(["steered", "measured"])
     rows = [[cells.loc[(a, b)] for b in measured] for a in steered]
+    unmet = found.unmet
     return EntanglementSquare(
-        steered=steered,
+        steered=tuple(f"{name} {UNMET}" if name in unmet else name for name in steered),
         measured=measured,
         z=np.array([[float(cell["z"]) for cell in row] for row in rows]),
         texts=tuple(tuple(estimate(c["effect"], c["low"], c["high"], signed=True) for c in row) for row in rows),
         title=f"Effect in nats at {found.site.hook_name}, and z among random directions",
+        note=f"{UNMET} never met the budget: not at equal cost with the others" if unmet else "",
     )
 
 
@@ -76,5 +81,7 @@ def draw_entanglement(found: Entanglement) -> NotebookFigure:
         axes.tick_params(length=0, labelcolor=INK)
         axes.set_xlabel("measured")
         axes.set_ylabel("steered")
+        if square.note:
+            figure.supxlabel(square.note, fontsize=8, color=MUTED, x=0.01, ha="left")
         axes.set_title(square.title, loc="left", fontsize=9.5, fontweight="bold", parse_math=False)
     return figure

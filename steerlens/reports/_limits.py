@@ -1,6 +1,7 @@
 """What a comparison does not show."""
 
 from steerlens.evaluation import Comparison
+from steerlens.evaluation._text_baselines import IN_CHAT
 from steerlens.reports._numbers import counted, general, is_number, listed
 from steerlens.reports._select import budget_of, short_of_budget
 
@@ -18,6 +19,7 @@ def limits(comparison: Comparison) -> tuple[str, ...]:
         *_intervals(comparison),
         *_selection(comparison),
         *_controls(comparison),
+        *_prompts(comparison),
         _scope(comparison),
         _unmeasured(comparison),
     )
@@ -55,8 +57,9 @@ def _selection(comparison: Comparison) -> list[str]:
     ]
     if tried > 1:
         found.append(
-            f"Each method's site is the best of {tried} on the selection half; the test half was not used "
-            "to choose it. The family named as ahead is the one whose best method has the largest effect "
+            f"All methods stand at one site of {tried}, where their mean effect at the budget was largest on the "
+            "selection half; the test half was not used to choose it. A method that does more elsewhere would look "
+            "worse here than it is. The family named as ahead is the one whose best method has the largest effect "
             "on the test half."
         )
     else:
@@ -95,6 +98,16 @@ def _short(comparison: Comparison) -> str:
     return f" Only {short} of them reached the budget; the range is that of a smaller dose." if short else ""
 
 
+def _prompts(comparison: Comparison) -> list[str]:
+    said = comparison.records[comparison.records["role"] == "text"]
+    if said.empty or said["method"].str.endswith(IN_CHAT).any():
+        return []
+    return [
+        "Prompts and examples were given as plain text, as the questions are. A chat model may follow them better in "
+        "its own format, so that as rivals they may look weaker than they are."
+    ]
+
+
 def _scope(comparison: Comparison) -> str:
     p = comparison.provenance
     return (
@@ -107,6 +120,7 @@ def _scope(comparison: Comparison) -> str:
 def _unmeasured(comparison: Comparison) -> str:
     measured = set(comparison.records["metric"])
     missing = [name for metric, name in _METRICS.items() if metric not in measured]
-    missing += ["abilities on benchmarks", "effects on other concepts", "prompting as a rival"]
+    missing += ["abilities on benchmarks", "effects on other concepts"]
+    missing += ["prompting as a rival"] if "text" not in set(comparison.records["role"]) else []
     shown = "generated texts are shown, not scored" if comparison.generations else "no text was generated"
     return f"Not measured: {listed(missing)}. Effects are log-odds of given continuations; {shown}."

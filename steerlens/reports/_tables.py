@@ -169,7 +169,7 @@ def _headline_row(comparison: Comparison, row: pd.Series) -> str:
         f'<td role="cell" data-label="{escape(name)}, {escape(unit)}" title="{escape(title)}">{cell}</td>'
         for (name, unit), cell, title in zip(_COLUMNS, cells, titles, strict=True)
     )
-    tried = f", best of {_count(row['n_tried'])} sites" if is_number(row["n_tried"]) and row["n_tried"] > 1 else ""
+    tried = f", chosen from {_count(row['n_tried'])} sites" if is_number(row["n_tried"]) and row["n_tried"] > 1 else ""
     return (
         f'<tr role="row"><th scope="row" role="rowheader"><b>{escape(str(row["method"]))}</b> '
         f"{family_chip(row['family'])} "

@@ -1,5 +1,6 @@
 """Several concepts: the concept counts, and every number follows from what is stored."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -152,3 +153,21 @@ def test_the_page_holds_every_number_and_no_script(found: AcrossConcepts, tmp_pa
     assert len(pd.read_parquet(tmp_path / "across-methods.parquet")) == 3
     assert len(pd.read_parquet(tmp_path / "across-contrasts.parquet")) == 3
     assert (tmp_path / "across.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_where_no_random_directions_were_measured_that_is_said(found: AcrossConcepts):
+    def without(c: Comparison) -> Comparison:
+        head = c.headline.assign(random_low=float("nan"), random_high=float("nan"), random_n=0, z=float("nan"))
+        return replace(c, headline=head)
+
+    none = across({n: without(c) for n, c in found.comparisons.items()}, seed=0)
+    assert none.methods["n_above_random"].isna().all()
+    assert "Random directions were not measured" in reading(none)
+    assert "above random not measured" in across_html(none)
+    assert "above random on 0" not in across_html(none)
+    assert "random not measured, layer" in across_html(none)
+    some = across({n: without(c) if n == "age" else c for n, c in found.comparisons.items()}, seed=0)
+    assert "of 4 measured" in across_html(some)
+    assert found.methods["n_above_random"].notna().all()
+    assert "above random on" in across_html(found)
+    assert "measured" not in across_html(found)

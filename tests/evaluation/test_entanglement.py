@@ -127,6 +127,37 @@ def test_strength_may_be_given_for_each_map_or_as_a_budget(
     assert set(by_budget.frame["strength"]) == {calibrated}
 
 
+def test_a_budget_that_cannot_be_met_is_said(
+    model: LensModel, maps: dict[str, AdditiveMap], data: dict[str, ConceptDataset], found: Entanglement
+):
+    feeble = AdditiveMap(1e-7 * maps["w or o"].vector)
+    both = entanglement(model, {"a or s": maps["a or s"], "w or o": feeble}, data, SITE, KLBudget(0.05), seed=4)
+    by_map = both.frame.drop_duplicates("steered").set_index("steered")
+    assert list(by_map["reached"]) == [True, False]
+    assert by_map.loc["a or s", "kl"] == pytest.approx(0.05, rel=0.01)
+    assert by_map.loc["w or o", "kl"] < 1e-6
+    assert by_map.loc["w or o", "strength"] == 16
+    assert both.unmet == ("w or o",)
+    assert dict(zip(both.off_target()["steered"], both.off_target()["reached"], strict=True)) == {
+        "a or s": True, "w or o": False,
+    }  # fmt: skip
+    said = str(both)
+    assert "w or o †" in said
+    assert "a or s †" not in said
+    assert "† w or o does not meet the budget: at strength 16 it costs" in said
+    square = prepare_entanglement(both)
+    assert square.steered == ("a or s", "w or o †")
+    figure = draw_entanglement(both)
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["a or s", "w or o †"]
+    assert figure.get_supxlabel() == square.note != ""
+    # Where strengths were given, none was asked to meet anything.
+    assert found.frame["reached"].isna().all()
+    assert found.frame["kl"].isna().all()
+    assert found.unmet == ()
+    assert "†" not in str(found)
+    assert prepare_entanglement(found).note == ""
+
+
 def test_a_map_that_moves_rows_unequally_is_matched_in_its_mean_step(model: LensModel, data):
     acts = extract(model, data["a or s"], [SITE])[SITE]
     draw = torch.Generator().manual_seed(0)

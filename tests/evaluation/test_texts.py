@@ -1,5 +1,6 @@
 """Files of texts, whole and broken."""
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -75,6 +76,78 @@ def test_messages_are_grouped_by_their_tree_and_chosen_by_role(tmp_path: Path):
         read_texts(write(tmp_path / "t.jsonl", lines({"text": "One."})), roles=["assistant"])
 
 
+MESSAGES = (
+    {"message_id": "1", "text": "What is a wren?", "role": "prompter", "lang": "en"},
+    {"message_id": "2", "text": "A small bird.", "role": "assistant", "lang": "en"},
+    {"message_id": "3", "text": "And a robin?", "role": "prompter", "lang": "en"},
+    {"message_id": "4", "text": "I do not know.", "role": "assistant", "lang": "en"},
+)
+"""A tree as it is published: the first is the prompt, the second and fourth reply to it, the third to the second."""
+
+
+def test_trees_are_read_as_their_messages(tmp_path: Path):
+    prompt, reply, further, other = MESSAGES
+    tree = {**prompt, "replies": [{**reply, "replies": [{**further, "replies": []}]}, {**other, "replies": []}]}
+    second = {**prompt, "text": "Who sings?", "replies": []}
+    rows = [
+        {"message_tree_id": "1", "tree_state": "ready_for_export", "prompt": tree},
+        {"message_tree_id": "9", "tree_state": "ready_for_export", "prompt": second},
+    ]
+    flat = [{**m, "message_tree_id": "1"} for m in MESSAGES] + [{**second, "message_tree_id": "9"}]
+    path, messages = write(tmp_path / "trees.jsonl", lines(*rows)), write(tmp_path / "messages.jsonl", lines(*flat))
+    assert read_texts(path) == read_texts(messages)
+    assert read_texts(path).documents == ("1", "1", "1", "1", "9")
+    assert read_texts(path, roles=["assistant"]).texts == ("A small bird.", "I do not know.")
+    broken = {"message_tree_id": "1", "prompt": {**prompt, "replies": [{"role": "assistant"}]}}
+    with pytest.raises(ConceptError, match="line 1, message 1: field 'text' is missing"):
+        read_texts(write(tmp_path / "b.jsonl", lines(broken)))
+    with pytest.raises(ConceptError, match="line 1, message 1: expected an object"):
+        read_texts(write(tmp_path / "c.jsonl", lines({"prompt": {**prompt, "replies": ["No."]}})))
+    # A prompt that is a plain text is no tree.
+    with pytest.raises(ConceptError, match="'text' is missing; there are 'prompt'"):
+        read_texts(write(tmp_path / "p.jsonl", lines({"prompt": "Who sings?"})))
+
+
+def test_a_message_without_a_role_is_named(tmp_path: Path):
+    rows = [{**MESSAGES[0]}, {"text": "Who?"}, {**MESSAGES[1]}]
+    path = write(tmp_path / "m.jsonl", lines(*rows))
+    assert len(read_texts(path)) == 3
+    with pytest.raises(ConceptError, match=r"line 2: field 'role' is missing, as in 1 of 3 messages"):
+        read_texts(path, roles=["assistant"])
+
+
+@pytest.mark.parametrize("name", ["m.jsonl", "w.raw", "t.TXT"])
+def test_gzip_is_unpacked(tmp_path: Path, name: str):
+    text = lines({"text": "One wren."}, {"text": "Two wrens."}) if name == "m.jsonl" else "\n".join(WIKI)
+    plain, packed = write(tmp_path / name, text), write(tmp_path / f"{name}.gz", gzip.compress(text.encode()))
+    found = read_texts(packed)
+    assert found.texts == read_texts(plain).texts
+    assert [d.rpartition("line")[2] for d in found.documents] == [
+        d.rpartition("line")[2] for d in read_texts(plain).documents
+    ]
+
+
+def test_gzip_that_is_broken_or_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    data = gzip.compress(("One wren.\n\n" * 5000).encode())
+    with pytest.raises(ConceptError, match="not a whole gzip file"):
+        read_texts(write(tmp_path / "h.txt.gz", data[: len(data) // 2]))
+    with pytest.raises(ConceptError, match="not a whole gzip file"):
+        read_texts(write(tmp_path / "n.txt.gz", "One wren."))
+    path = write(tmp_path / "t.txt.gz", data)
+    assert len(read_texts(path)) == 5000
+    monkeypatch.setattr("steerlens.evaluation._texts.MOST_UNPACKED", 2**15)
+    with pytest.raises(ConceptError, match=r"more than 0\.03125 MiB\. Unpack it"):
+        read_texts(path)
+    with pytest.raises(ConceptError, match="cannot be read"):
+        read_texts(tmp_path / "missing.txt.gz")
+
+
+@pytest.mark.parametrize("name", ["m.jsonl.zst", "m.zip", "t.parquet.gz", "x.gz", "m.jsonl.bz2"])
+def test_other_packed_files_are_to_be_unpacked(tmp_path: Path, name: str):
+    with pytest.raises(OptionError, match="Unpack it first"):
+        read_texts(write(tmp_path / name, "x"))
+
+
 def test_short_texts_are_left_out_and_counted(tmp_path: Path):
     path = write(tmp_path / "t.jsonl", lines({"text": "One two three."}, {"text": "One."}, {"text": "A b c d"}))
     assert (read_texts(path).left_out, len(read_texts(path))) == (0, 3)
@@ -124,7 +197,7 @@ def test_broken_tables_say_where_and_what(tmp_path: Path, frame: pd.DataFrame, m
 
 
 def test_other_kinds_of_file_are_refused(tmp_path: Path):
-    with pytest.raises(OptionError, match=r"ends in .*\.txt"):
+    with pytest.raises(OptionError, match=r"ends in .*\.txt.*but got '\.docx'\.$"):
         read_texts(write(tmp_path / "t.docx", "x"))
 
 

@@ -199,7 +199,7 @@ def contrast_rows(headline: pd.DataFrame) -> list[dict[str, Any]]:
 def items_of(samples: pd.DataFrame) -> pd.DataFrame:
     """All of the propensity as the positive continuation's, the negative one being certain."""
     found = samples.rename(columns={"method": "arm", "propensity": "positive"})
-    return found.assign(role="method", negative=0.0)[list(ITEM_COLUMNS)]
+    return found.assign(role="method", negative=0.0, n_positive=1.0, n_negative=1.0)[list(ITEM_COLUMNS)]
 
 
 def generations() -> tuple[Generation, ...]:

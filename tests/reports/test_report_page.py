@@ -75,7 +75,7 @@ def test_every_headline_number_is_in_the_table_with_its_interval(comparison: Com
             assert percent(r[name], r[f"{name}_low"], r[f"{name}_high"]) in row
         assert bounds(r["random_low"], r["random_high"], decimals_for(r["random_high"] - r["random_low"])) in row
         assert f"z {number(r['z'], 1, signed=True)}, n = 20" in row
-        assert f"layer {r['layer']}, best of 3 sites" in row
+        assert f"layer {r['layer']}, chosen from 3 sites" in row
         assert "40 12 groups" in row
         low, high = 0.07 * r["strength"], 0.09 * r["strength"]
         assert estimate(r["displacement"], low, high) in row
@@ -194,7 +194,7 @@ def test_limits_name_level_n_selection_and_what_is_missing(text: str) -> None:
     for phrase in (
         "95 %",
         "40 questions in 12 groups",
-        "best of 3 on the selection half",
+        "one site of 3, where their mean effect at the budget was largest on the selection half",
         "Not measured:",
         "4 methods",
     ):
