@@ -22,7 +22,14 @@ from steerlens.evaluation._finetuned import finetuned_baseline
 from steerlens.evaluation._item_records import displacement_records, item_records, text_records
 from steerlens.evaluation._measure import Arm, Measured, measure
 from steerlens.evaluation._neutral import neutral_texts
-from steerlens.evaluation._tables import best_site, contrast_frame, dose_frame, headline_frame, record_frame
+from steerlens.evaluation._tables import (
+    best_dose_frame,
+    best_site,
+    contrast_frame,
+    dose_frame,
+    headline_frame,
+    record_frame,
+)
 from steerlens.evaluation._text_baselines import said_and_shown
 from steerlens.evaluation._texts import documents_of, halves
 from steerlens.interventions import Intervention, LoraFinetune, OutputMethod, generate
@@ -132,7 +139,7 @@ def compare(
         test: Pairs to report on; must share no group with ``fit`` or ``select``.
         site: The one site to steer at; or
         sites: several, of which one is chosen on ``select``.
-        select: Pairs to choose sites on; needed with several sites.
+        select: Pairs to choose the site on, needed with several sites, and each method's own best strength.
         methods: What to compare; see `steerlens.maps.LADDER`. Methods trained on the output, such as
             `steerlens.interventions.PreferenceShift`, are trained on ``fit``, too.
         strengths: Grid of strengths, with 0 and 1 in it.
@@ -198,10 +205,10 @@ def run_comparison(
     maps = fit_maps(plan.methods, activations, model=model, pairs=fit)
     frames: list[pd.DataFrame] = []
     site, on_select = plan.sites[0], list[Measured]()
-    if select is not None and len(plan.sites) > 1:
+    if select is not None:
         on_select = _measure_all_sites(model, plan, maps, select, choosing, read)
         frames.append(record_frame(on_select, split="select", budget=plan.budget, seed=plan.seed))
-        site = best_site(on_select, plan.budget)
+        site = best_site(on_select, plan.budget) if len(plan.sites) > 1 else site
     methods = [_arm(plan, m, site, maps, plan.strengths) for m in plan.methods]
     arms = [*methods, *_control_arms(model, fit, activations[site], plan, choosing)]
     arms = at_equal_budget(model, arms, choosing, plan.budget, known=known_costs(on_select, arms))
@@ -209,6 +216,7 @@ def run_comparison(
     measured = measure(model, arms, test.questions, reporting, held_out)
     chosen, random = measured[: len(methods)], [m for m in measured if m.arm.role == "random"]
     frames.append(record_frame(measured, split="test", budget=plan.budget, seed=plan.seed))
+    frames += [best_dose_frame(on_select, chosen, seed=plan.seed)] if on_select else []
     said = []
     if plan.instructions:
         said = said_and_shown(model, fit, test, reporting, plan.instructions, plan.seed, plan.chat)

@@ -148,6 +148,19 @@ class Comparison:
         return found.assign(propensity=found["positive"] - found["negative"])[list(SAMPLE_COLUMNS)]
 
     @property
+    def best_doses(self) -> pd.DataFrame:
+        """Each method at its own best strength: chosen by effect on the selection half, measured on the test half.
+
+        Columns ``method``, ``strength``, ``effect``, ``low``, ``high``, ``kl`` (nats per token, whatever it is), ``n``
+        and ``n_clusters``; no row without a selection half.
+        """
+        test = self.records[(self.records["split"] == "test") & (self.records["role"] == "method")]
+        at = test[test["metric"] == "effect_at_best"].rename(columns={"value": "effect"})
+        kl = test[test["metric"] == "kl"].rename(columns={"value": "kl"})[["method", "strength", "kl"]]
+        found = at.merge(kl, on=["method", "strength"], how="left", validate="one_to_one")
+        return found[["method", "strength", "effect", "low", "high", "kl", "n", "n_clusters"]]
+
+    @property
     def grid(self) -> tuple[float, ...]:
         """The strengths planned for every method; others were added to meet the budget. Of no known plan, all."""
         planned = self.provenance.settings.get("strengths") or sorted(self.items["strength"].unique())

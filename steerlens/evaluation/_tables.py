@@ -46,6 +46,29 @@ def _estimates(m: Measured, budget: float, seed: int, *, full: bool) -> Iterator
     yield at.strength, "effect_at_budget", at.effect
 
 
+def best_dose_frame(on_select: Sequence[Measured], chosen: Sequence[Measured], *, seed: int) -> pd.DataFrame:
+    """Effect on the test half of each method at the strength that was best for it on the selection half.
+
+    Of the planned strengths that with the largest mean effect, 0 among them; of equal ones the smallest. Side effects
+    have no say, so that what it costs stands beside it: read the KL at that strength.
+
+    Args:
+        on_select: Methods on the selection half, at any sites.
+        chosen: The same methods on the test half, at one site.
+        seed: Of the bootstrap.
+    """
+    before = {(m.arm.method, m.arm.site): m for m in on_select}
+    rows = []
+    for m in chosen:
+        own = before[m.arm.method, m.arm.site]
+        planned = sorted(own.arm.planned, key=abs)
+        means = [float((own.propensity[own.arm.strengths.index(s)] - own.propensity[own.zero]).mean()) for s in planned]
+        best = planned[int(np.argmax(means))]
+        change = m.propensity[m.arm.strengths.index(best)] - m.propensity[m.zero]
+        rows.append((_place(m.arm, "test"), best, "effect_at_best", cluster_mean(change, m.groups, seed=seed)))
+    return record_table(rows)
+
+
 def perplexity_ratio(m: Measured, k: int, *, seed: int) -> Estimate:
     """Perplexity of neutral text at the k-th strength over that of the unsteered model."""
     return ratio_of_perplexities(m.nll[k] - m.nll[m.zero], m.n_tokens, m.documents, seed=seed)

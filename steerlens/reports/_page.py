@@ -13,7 +13,15 @@ from steerlens.reports._figures import ReportFigure, report_figures
 from steerlens.reports._frame import framed
 from steerlens.reports._limits import limits
 from steerlens.reports._svg import inline_svg, png_bytes, svg_bytes
-from steerlens.reports._tables import controls_table, fact, facts_list, generations_table, headline_table, rivals_table
+from steerlens.reports._tables import (
+    best_dose_table,
+    controls_table,
+    fact,
+    facts_list,
+    generations_table,
+    headline_table,
+    rivals_table,
+)
 
 _TOGETHER = re.compile(r"(?<==) (?=\d)|(?<=n) (?==)|(?<=\d) (?=%)|(?<=,) (?=[−+]?[\d.]+\])")
 """Spaces at which a number would be torn apart."""
@@ -59,7 +67,10 @@ def page(comparison: Comparison, drawn: Iterable[ReportFigure]) -> str:
         answer=_answer(answer(comparison)),
         model=facts_list(p.model.items()),
         concept=facts_list(p.concept.items()),
-        table=headline_table(comparison) + controls_table(comparison) + rivals_table(comparison),
+        table=headline_table(comparison)
+        + best_dose_table(comparison)
+        + controls_table(comparison)
+        + rivals_table(comparison),
         dagger=_dagger(comparison),
         figures="\n".join(figure_html(f, k) for k, f in enumerate(drawn, start=1))
         or "<p>There was nothing to draw.</p>",

@@ -27,9 +27,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("peft")
     # Continuations of different lengths, so that a mean over tokens is no multiple of the sum.
     pairs = tuple(ContrastivePair(f"The {t} is", " good", " quite unbearably bad", t) for t in THINGS)
-    fit, _, test = ConceptDataset("made up", pairs).split(seed=0, fractions=(0.4, 0.3, 0.3))
+    fit, select, test = ConceptDataset("made up", pairs).split(seed=0, fractions=(0.4, 0.3, 0.3))
     found = compare(
-        tiny_model("llama"), fit, test, site=Site.resid_post(1), methods=[MeanShift(), DirectionalAblation()],
+        tiny_model("llama"), fit, test, site=Site.resid_post(1), select=select,
+        methods=[MeanShift(), DirectionalAblation()],
         strengths=(-1.0, 0.0, 1.0, 2.0), budget=0.01, n_random=2, neutral=TEXTS, instructions=("Praise.", "Blame."),
         chat=CHAT, finetune=LoraFinetune(training=Training(steps=2)), seed=1,
     )  # fmt: skip
@@ -76,13 +77,14 @@ def test_every_estimate_at_a_strength_follows_from_the_stored_rows(folder: Path,
     for r in records[(records["split"] == "test") & (records["metric"] != "effect_at_budget")].itertuples():
         role = roles[r.method, r.strength]
         seen.setdefault(r.metric, set()).add(role)
-        assert again.loc[(role, r.method, r.strength), r.metric] == pytest.approx(r.value, rel=1e-6, abs=1e-9), r
+        metric = "effect" if r.metric == "effect_at_best" else r.metric
+        assert again.loc[(role, r.method, r.strength), metric] == pytest.approx(r.value, rel=1e-6, abs=1e-9), r
     said = {"prompt", "opposite prompt", "few-shot"}
     everything = {"method", "random", "permuted", "wrong layer", "neutral direction", "fine-tuned"} | said
     assert seen == {
         "effect": everything, "kl": everything, "propensity": {"method"} | said,
         "effect_per_token": {"method"} | said, "perplexity_ratio": {"method", "fine-tuned"} | said,
-        "displacement": {"method"},
+        "displacement": {"method"}, "effect_at_best": {"method"},
     }  # fmt: skip
 
 
@@ -103,6 +105,20 @@ def test_every_effect_at_the_budget_follows_from_the_stored_rows(folder: Path, a
         if r.role == "method":
             assert head.loc[r.method, "displacement"] == pytest.approx(own.loc[strength, "displacement"], rel=1e-6)
             assert head.loc[r.method, "kl"] == pytest.approx(own.loc[strength, "kl"], rel=1e-6)
+
+
+def test_the_best_strength_is_chosen_on_the_selection_half_and_measured_on_the_other(folder: Path):
+    records, found = table(folder, "records"), Comparison.load(folder).best_doses.set_index("method")
+    methods = records[(records["role"] == "method") & (records["metric"] == "effect")]
+    site = records.loc[records["metric"] == "effect_at_best", "site"].unique()
+    assert len(site) == 1
+    assert set(found.index) == set(table(folder, "headline")["method"])
+    for name, best in found.iterrows():
+        own = methods[(methods["method"] == name) & (methods["site"] == site[0])]
+        select, test = (own[own["split"] == split].set_index("strength")["value"] for split in ("select", "test"))
+        assert best["strength"] == select.idxmax()
+        assert best["effect"] == pytest.approx(test[best["strength"]])
+        assert best["low"] <= best["effect"] <= best["high"]
 
 
 def between(own: pd.DataFrame, budget: float = 0.01) -> float:
