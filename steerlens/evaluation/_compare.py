@@ -22,6 +22,7 @@ from steerlens.evaluation._finetuned import finetuned_baseline
 from steerlens.evaluation._item_records import displacement_records, item_records, text_records
 from steerlens.evaluation._measure import Arm, Measured, measure
 from steerlens.evaluation._neutral import neutral_texts
+from steerlens.evaluation._scores import score_resolution
 from steerlens.evaluation._tables import (
     best_dose_frame,
     best_site,
@@ -204,38 +205,39 @@ def run_comparison(
     activations = read(model, fit, plan.sites)
     maps = fit_maps(plan.methods, activations, model=model, pairs=fit)
     frames: list[pd.DataFrame] = []
+    budget, seed, resolution = plan.budget, plan.seed, score_resolution(model)
     site, on_select = plan.sites[0], list[Measured]()
     if select is not None:
         on_select = _measure_all_sites(model, plan, maps, select, choosing, read)
-        frames.append(record_frame(on_select, split="select", budget=plan.budget, seed=plan.seed))
-        site = best_site(on_select, plan.budget) if len(plan.sites) > 1 else site
+        frames.append(record_frame(on_select, split="select", budget=budget, seed=seed, resolution=resolution))
+        site = best_site(on_select, budget) if len(plan.sites) > 1 else site
     methods = [_arm(plan, m, site, maps, plan.strengths) for m in plan.methods]
     arms = [*methods, *_control_arms(model, fit, activations[site], plan, choosing)]
-    arms = at_equal_budget(model, arms, choosing, plan.budget, known=known_costs(on_select, arms))
+    arms = at_equal_budget(model, arms, choosing, budget, known=known_costs(on_select, arms))
     held_out = read(model, test, dict.fromkeys(a.site for a in arms))
     measured = measure(model, arms, test.questions, reporting, held_out)
     chosen, random = measured[: len(methods)], [m for m in measured if m.arm.role == "random"]
-    frames.append(record_frame(measured, split="test", budget=plan.budget, seed=plan.seed))
-    frames += [best_dose_frame(on_select, chosen, seed=plan.seed)] if on_select else []
+    frames.append(record_frame(measured, split="test", budget=budget, seed=seed, resolution=resolution))
+    frames += [best_dose_frame(on_select, chosen, seed=seed)] if on_select else []
     said = []
     if plan.instructions:
-        said = said_and_shown(model, fit, test, reporting, plan.instructions, plan.seed, plan.chat)
-    frames += [baseline.to_records(split="test", seed=plan.seed) for _, baseline in said]
+        said = said_and_shown(model, fit, test, reporting, plan.instructions, seed, plan.chat)
+    frames += [baseline.to_records(split="test", seed=seed) for _, baseline in said]
     tuned = []
     if plan.finetune is not None:
         tuned.append(finetuned_baseline(model, fit, test, texts=reporting, method=plan.finetune))
-        frames.append(tuned[0].to_records(split="test", budget=plan.budget, seed=plan.seed))
-    headline = headline_frame(chosen, random, budget=plan.budget, n_tried=len(plan.sites), seed=plan.seed)
+        frames.append(tuned[0].to_records(split="test", budget=budget, seed=seed))
+    headline = headline_frame(chosen, random, budget=budget, n_tried=len(plan.sites), seed=seed, resolution=resolution)
     generations = _generations(model, plan, methods, headline)
     comparison = Comparison(
         provenance=_provenance(model, fit, select, test, plan, texts, command, time.monotonic() - started),
         records=pd.concat(frames, ignore_index=True),
         headline=headline,
-        contrasts=contrast_frame(chosen, budget=plan.budget, seed=plan.seed),
+        contrasts=contrast_frame(chosen, budget=budget, seed=seed),
         items=item_records(measured, said, tuned),
         texts=text_records(measured, said, tuned),
         generations=generations,
-        doses=dose_frame(measured, plan.budget),
+        doses=dose_frame(measured, budget),
         displacements=displacement_records(chosen),
     )
     return comparison, maps

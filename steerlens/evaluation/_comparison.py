@@ -25,7 +25,8 @@ RECORD_COLUMNS = (
 """One row is one estimate. ``role`` is ``method``, ``random``, another negative control (``neutral direction``; or
 ``permuted``, ``wrong layer``, ``other concept``, where ``method`` begins with the method's name), ``text`` (a prompt,
 or examples in it: no site, layer −1) or ``fine-tuned`` (the weights changed: no site). ``split`` is ``select`` or
-``test``."""
+``test``. ``area`` (under the frontier, up to the budget, in nats) and ``unmoved`` (share of questions without a slope)
+are of all strengths, and stand at the one that meets the budget."""
 
 HEADLINE_COLUMNS = (
     "family", "method", "site", "layer", "budget", "reached", "strength", "kl",

@@ -17,10 +17,11 @@ def area_under_frontier(curve: DoseCurve, budget: float, *, seed: int) -> Estima
     """Mean over all budgets from 0 to ``budget`` of the best effect that each can buy, in nats.
 
     A = (1/b) ∫₀ᵇ F(k) dk, where F(k) is the largest effect at any strength whose KL on neutral text is at most k.
-    Between strengths both are interpolated linearly; F(0) ≥ 0, for doing nothing is free, and F stays level where
-    strengths end. No single budget has to be chosen, only the range, and a map whose effect falls again under large
-    doses is not punished for strengths that nobody would use. As F is a maximum, it is biased upwards where effects are
-    noise: the area of a random direction is not zero, and is the number to compare with.
+    Between strengths the effect is linear in strength, and KL a power of it, from 0 its square, as in `DoseCurve`;
+    F(0) ≥ 0, for doing nothing is free, and F stays level where strengths end. No single budget has to be chosen, only
+    the range, and a map whose effect falls again under large doses is not punished for strengths that nobody would use.
+    As F is a maximum, it is biased upwards where effects are noise: the area of a random direction is not zero, and is
+    the number to compare with.
 
     Args:
         curve: Effect and KL over strengths.
@@ -63,22 +64,30 @@ def _area(curve: DoseCurve, budget: float, question_weights: Array, text_weights
     budgets = (np.arange(STEPS) + 0.5) * budget / STEPS
     frontier = np.zeros((len(effect), STEPS))
     for i in range(len(curve.strengths) - 1):
-        np.maximum(frontier, _best_on_segment(kl[:, i : i + 2], effect[:, i : i + 2], budgets), out=frontier)
+        ends = slice(i, i + 2)
+        best = _best_on_segment(np.array(curve.strengths[ends]), kl[:, ends], effect[:, ends], budgets)
+        np.maximum(frontier, best, out=frontier)
     area: Array = frontier.mean(axis=1)
     return area
 
 
-def _best_on_segment(kl: Array, effect: Array, budgets: Array) -> Array:
-    """Largest effect on a straight piece of the curve within each budget; −∞ where all of it costs more.
+def _best_on_segment(strengths: Array, kl: Array, effect: Array, budgets: Array) -> Array:
+    """Largest effect between two strengths within each budget; −∞ where all of it costs more.
 
-    Shapes (resample, 2), (resample, 2), (budget,) → (resample, budget).
+    Shapes (2,), (resample, 2), (resample, 2), (budget,) → (resample, budget).
     """
-    cheap = kl.argmin(axis=1)
-    row = np.arange(len(kl))
-    k0, e0 = kl[row, cheap][:, None], effect[row, cheap][:, None]
-    k1, e1 = kl[row, 1 - cheap][:, None], effect[row, 1 - cheap][:, None]
-    within = np.clip(np.divide(budgets - k0, k1 - k0, out=np.ones_like(k0 + budgets), where=k1 > k0), 0, 1)
-    best: Array = np.where(budgets >= k0, np.maximum(e0, e0 + within * (e1 - e0)), -np.inf)
+    cheap, row = kl.argmin(axis=1), np.arange(len(kl))
+    k0, e0, s0 = kl[row, cheap][:, None], effect[row, cheap][:, None], strengths[cheap][:, None]
+    k1, e1, s1 = kl[row, 1 - cheap][:, None], effect[row, 1 - cheap][:, None], strengths[1 - cheap][:, None]
+    between = (budgets >= k0) & (budgets < k1)
+    # What is not between is set aside: its logarithms would not be finite.
+    dear = np.where(k1 > 0, k1, 1.0)
+    part, low = np.where(between, budgets / dear, 1.0), np.where(k1 > 0, k0 / dear, 1.0)
+    free = (low <= 0) | (low >= 1) | (s0 * s1 <= 0)
+    power = np.where(free, 1.0, s0 / s1) ** (np.log(part) / np.log(np.where(free, 0.5, low)))
+    strength = np.where(free, s0 + (s1 - s0) * np.sqrt(part), s1 * power)
+    share = np.where(between, np.clip((strength - s0) / (s1 - s0), 0, 1), 1.0)
+    best: Array = np.where(budgets >= k0, np.maximum(e0, e0 + share * (e1 - e0)), -np.inf)
     return best
 
 

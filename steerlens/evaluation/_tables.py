@@ -15,19 +15,34 @@ from steerlens.evaluation._comparison import (
     RecordPlace,
     record_table,
 )
+from steerlens.evaluation._frontier_area import area_under_frontier
 from steerlens.evaluation._measure import Arm, Array, Measured
 from steerlens.evaluation._per_token import POSITIVE, mean_per_token, ratio_of_perplexities
 from steerlens.evaluation._reliability import anti_steerable, contrast, steerability
 from steerlens.numerics import Estimate, bootstrap, cluster_mean, holm, minimal_detectable_effect, sign_flip
 
 
-def record_frame(measured: Sequence[Measured], *, split: str, budget: float, seed: int) -> pd.DataFrame:
-    """One row per arm, strength and metric."""
-    return record_table(
-        (_place(m.arm, split), strength, metric, estimate)
-        for m in measured
-        for strength, metric, estimate in _estimates(m, budget, seed, full=split == "test" and m.arm.role == "method")
-    )
+def record_frame(
+    measured: Sequence[Measured], *, split: str, budget: float, seed: int, resolution: float
+) -> pd.DataFrame:
+    """One row per arm, strength and metric; ``resolution`` is what propensities are known to, in nats."""
+    rows = []
+    for m in measured:
+        found = [*_estimates(m, budget, seed, full=split == "test" and m.arm.role == "method")]
+        if split == "test":
+            found += _over_strengths(m, budget, seed, resolution)
+        rows += [(_place(m.arm, split), strength, metric, estimate) for strength, metric, estimate in found]
+    return record_table(rows)
+
+
+def _over_strengths(m: Measured, budget: float, seed: int, resolution: float) -> Iterator[tuple[float, str, Estimate]]:
+    """What is read off a whole curve, under the strength that meets the budget."""
+    at = m.dose_curve.strength_at(budget)
+    if m.arm.role in ("method", "random"):
+        yield at, "area", area_under_frontier(m.dose_curve, budget, seed=seed)
+    if m.arm.role == "method":
+        anti = anti_steerable(m.on_grid, m.arm.planned, m.groups, seed=seed, resolution=resolution)
+        yield at, "unmoved", anti.unmoved
 
 
 def _estimates(m: Measured, budget: float, seed: int, *, full: bool) -> Iterator[tuple[float, str, Estimate]]:
@@ -91,15 +106,24 @@ def relative_displacement(m: Measured, k: int, seed: int) -> Estimate:
 
 
 def headline_frame(
-    chosen: Sequence[Measured], random: Sequence[Measured], *, budget: float, n_tried: int, seed: int
+    chosen: Sequence[Measured],
+    random: Sequence[Measured],
+    *,
+    budget: float,
+    n_tried: int,
+    seed: int,
+    resolution: float,
 ) -> pd.DataFrame:
-    """One row per method at its site, with the random directions of that site beside it."""
+    """One row per method at its site, with the random directions of that site beside it.
+
+    ``resolution`` is what propensities are known to, in nats.
+    """
     rows = []
     for m in chosen:
         at = m.dose_curve.at_budget(budget, seed=seed)
         beside = [r for r in random if r.arm.site == m.arm.site]
         null = np.array([point_effect(r, budget) for r in beside])
-        anti = anti_steerable(m.on_grid, m.arm.planned, m.groups, seed=seed)
+        anti = anti_steerable(m.on_grid, m.arm.planned, m.groups, seed=seed, resolution=resolution)
         slope = cluster_mean(steerability(m.on_grid, m.arm.planned), m.groups, seed=seed)
         nearest = nearest_tried(m, at.strength)
         row: dict[str, Any] = {

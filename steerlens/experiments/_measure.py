@@ -12,7 +12,16 @@ import pandas as pd
 from steerlens.activations import ContrastiveActivations, Site, extract
 from steerlens.concepts import ConceptDataset
 from steerlens.errors import OptionError, SteerlensError
-from steerlens.evaluation import Arm, DoseCurve, Measured, anti_steerable, measure, steerability
+from steerlens.evaluation import (
+    SCORE_RESOLUTION,
+    AntiSteerable,
+    Arm,
+    DoseCurve,
+    Measured,
+    anti_steerable,
+    measure,
+    steerability,
+)
 from steerlens.evaluation._compare import environment
 from steerlens.evaluation._controls import exchanged
 from steerlens.evaluation._mean_step import step_length
@@ -210,6 +219,11 @@ def _whole_curve(of: Callable[[Measured, TrialSpec], Estimate]) -> Callable[[Mea
     return find
 
 
+def _anti_steerable(m: Measured, s: TrialSpec) -> AntiSteerable:
+    known_to = SCORE_RESOLUTION[s.dtype]
+    return anti_steerable(m.propensity, m.arm.strengths, m.groups, seed=int(s.seed), resolution=known_to)
+
+
 _FINDERS: dict[str, Callable[[Measured, TrialSpec], Found]] = {
     "effect": _at_each_strength(lambda m, k, s: _changed(m.propensity[k] - m.propensity[m.zero], m, s)),
     "kl": _at_each_strength(lambda m, k, s: per_token(m, m.kl[k], int(s.seed))),
@@ -221,12 +235,8 @@ _FINDERS: dict[str, Callable[[Measured, TrialSpec], Found]] = {
     "displacement": _at_each_strength(lambda m, k, s: relative_displacement(m, k, int(s.seed))),
     "effect_at_budget": _whole_curve(lambda m, s: m.dose_curve.at_budget(float(s.budget), seed=int(s.seed)).effect),
     "steerability": _whole_curve(lambda m, s: _changed(steerability(m.propensity, m.arm.strengths), m, s)),
-    "anti_slope": _whole_curve(
-        lambda m, s: anti_steerable(m.propensity, m.arm.strengths, m.groups, seed=int(s.seed)).slope
-    ),
-    "anti_unit": _whole_curve(
-        lambda m, s: anti_steerable(m.propensity, m.arm.strengths, m.groups, seed=int(s.seed)).unit
-    ),
+    "anti_slope": _whole_curve(lambda m, s: _anti_steerable(m, s).slope),
+    "anti_unit": _whole_curve(lambda m, s: _anti_steerable(m, s).unit),
 }
 
 

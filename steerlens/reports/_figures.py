@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -14,10 +15,10 @@ from steerlens.reports._contrasts import draw_paired_contrasts, prepare_paired_c
 from steerlens.reports._drawing import SETTINGS
 from steerlens.reports._frontier import draw_effect_against_kl, prepare_effect_against_kl
 from steerlens.reports._layers import draw_layer_profiles, prepare_layer_profiles
-from steerlens.reports._numbers import estimate, general, number
+from steerlens.reports._numbers import bounds, decimals_for, estimate, general, number
 from steerlens.reports._palette import PAPER
 from steerlens.reports._propensity import draw_propensity_curves, prepare_propensity_curves
-from steerlens.reports._select import level_of
+from steerlens.reports._select import chosen_records, each, level_of, random_records
 from steerlens.reports._steerability import draw_steerability, prepare_steerability
 from steerlens.reports._svg import png_bytes
 
@@ -150,12 +151,16 @@ def _frontier_figure(comparison: Comparison) -> ReportFigure | None:
         for m in data.methods
     )
     caption = (
-        "Higher is more effect for the same side effects; thin grey lines repeat the other families. "
-        f"Compare heights on the dashed line, the budget of {general(data.budget)} nats per token: the "
-        f"large hollow marks are the headline. Crosses are {level_of(comparison)} intervals. The grey band "
-        "holds the middle 95 % of random directions at the same site; a curve that stays inside it does "
-        "no more than any push of that size."
-    ) + _short_band([data.short])
+        (
+            "Higher is more effect for the same side effects; thin grey lines repeat the other families. "
+            f"Compare heights on the dashed line, the budget of {general(data.budget)} nats per token: the "
+            f"large hollow marks are the headline. Crosses are {level_of(comparison)} intervals. The grey band "
+            "holds the middle 95 % of random directions at the same site; a curve that stays inside it does "
+            "no more than any push of that size."
+        )
+        + _areas(comparison)
+        + _short_band([data.short])
+    )
     return ReportFigure(
         "effect-against-kl",
         "Effect against side effects",
@@ -164,6 +169,20 @@ def _frontier_figure(comparison: Comparison) -> ReportFigure | None:
         wide,
         narrow,
     )
+
+
+def _areas(comparison: Comparison) -> str:
+    """The frontier of each method as one number, beside what random directions reach; nothing where none is stored."""
+    own = chosen_records(comparison, "area")
+    if own.empty:
+        return ""
+    said = "; ".join(f"{r.method} {estimate(r.value, r.low, r.high)}" for r in each(own))
+    null = random_records(comparison, "area")["value"]
+    beside = ""
+    if len(null) > 1:
+        low, high = np.quantile(null, [0.025, 0.975])
+        beside = f"; the middle 95 % of random directions {bounds(low, high, decimals_for(high - low))}"
+    return f" Area under the frontier, the mean over all smaller budgets of the best effect, in nats: {said}{beside}."
 
 
 def _contrast_figure(comparison: Comparison) -> ReportFigure | None:

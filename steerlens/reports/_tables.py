@@ -179,7 +179,7 @@ def _headline_row(comparison: Comparison, row: pd.Series) -> str:
         _spread(estimate(row["effect"], row["effect_low"], row["effect_high"]), mark),
         _random(row),
         _spread(estimate(row["steerability"], row["steerability_low"], row["steerability_high"])),
-        _spread(percent(row["anti_slope"], row["anti_slope_low"], row["anti_slope_high"])),
+        _spread(percent(row["anti_slope"], row["anti_slope_low"], row["anti_slope_high"])) + _unmoved(comparison, row),
         _spread(percent(row["anti_unit"], row["anti_unit_low"], row["anti_unit_high"])),
         _spread(
             estimate(row["perplexity_ratio"], row["perplexity_ratio_low"], row["perplexity_ratio_high"]),
@@ -238,6 +238,13 @@ def _random(row: pd.Series) -> str:
         f'<span class="value">{bounds(low, high, decimals_for(high - low))}</span> '
         f"<small>z {z}, n = {_count(row['random_n'])}{_short(row)}</small>"
     )
+
+
+def _unmoved(comparison: Comparison, row: pd.Series) -> str:
+    """The share that nothing moves, which is no sign of the wrong way, where there is any."""
+    own = chosen_records(comparison, "unmoved")
+    share = own.loc[own["method"] == row["method"], "value"]
+    return f" <small>{100 * share.iloc[0]:.0f} % unmoved</small>" if len(share) == 1 and share.iloc[0] > 0 else ""
 
 
 def _short(row: pd.Series) -> str:

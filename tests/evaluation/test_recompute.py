@@ -74,7 +74,8 @@ def test_every_estimate_at_a_strength_follows_from_the_stored_rows(folder: Path,
     # A prompt's three rows stand under one role in the records, and under three in the items.
     roles = again.reset_index("role")["role"].groupby(level=["arm", "strength"]).first()
     seen: dict[str, set[str]] = {}
-    for r in records[(records["split"] == "test") & (records["metric"] != "effect_at_budget")].itertuples():
+    at_strengths = ~records["metric"].isin(["effect_at_budget", "area", "unmoved"])
+    for r in records[(records["split"] == "test") & at_strengths].itertuples():
         role = roles[r.method, r.strength]
         seen.setdefault(r.metric, set()).add(role)
         metric = "effect" if r.metric == "effect_at_best" else r.metric
@@ -131,6 +132,26 @@ def between(own: pd.DataFrame, budget: float = 0.01) -> float:
     power = np.log(high["kl"] / low["kl"]) / np.log(s1 / s0) if low["kl"] > 0 and s0 > 0 else 2.0
     strength = s1 * (budget / high["kl"]) ** (1 / power)
     return float(low["effect"] + (strength - s0) / (s1 - s0) * (high["effect"] - low["effect"]))
+
+
+def test_areas_and_unmoved_shares_follow_from_the_stored_rows(folder: Path, again: pd.DataFrame):
+    records, items = table(folder, "records"), table(folder, "items")
+    areas = records[records["metric"] == "area"]
+    assert set(areas["role"]) == {"method", "random"}
+    for r in areas.itertuples():
+        own = again.loc[(r.role, r.method)].loc[0.0:]
+        budgets = (np.arange(2000) + 0.5) * 0.01 / 2000
+        frontier = [max(0.0, between(own, b), *own.loc[own["kl"] <= b, "effect"]) for b in budgets]
+        assert np.mean(frontier) == pytest.approx(r.value, rel=2e-3, abs=1e-9)
+    unmoved = records[records["metric"] == "unmoved"].set_index("method")["value"]
+    assert len(unmoved) == 2
+    for name, share in unmoved.items():
+        own = items[(items["role"] == "method") & (items["arm"] == name) & (items["strength"].between(-1, 1))]
+        m = own.assign(m=own["positive"] - own["negative"]).pivot(index="question", columns="strength", values="m")
+        m, s = m[[c for c in (-1.0, 0.0, 1.0) if c in m]], np.array([c for c in (-1.0, 0.0, 1.0) if c in m])
+        slope = (m @ (s - s.mean())) / ((s - s.mean()) ** 2).sum()
+        off = 5e-5 * np.abs(s - s.mean()).sum() / ((s - s.mean()) ** 2).sum()
+        assert share == pytest.approx((slope.abs() <= off).mean())
 
 
 def test_a_rival_in_chat_format_stands_beside_the_plain_one(folder: Path):

@@ -176,6 +176,12 @@ def test_questions_that_nothing_moves_have_a_slope_of_zero_and_count_as_anti_ste
     assert (by_name["MeanShift"].slopes == 0).all()
     assert by_name["MeanShift"].n_anti == len(by_name["MeanShift"].slopes)
     assert (by_name["GaussianTransport"].slopes != 0).all()
+    coarse = comparison.items.assign(positive=comparison.items["positive"].where(~own, start + 1e4 * noise))
+    model = {**comparison.provenance.model, "dtype": "bfloat16"}
+    in_bfloat16 = replace(comparison, items=coarse, provenance=replace(comparison.provenance, model=model))
+    for found, still in ((replace(comparison, items=coarse), False), (in_bfloat16, True)):
+        slopes = {r.method: r for r in prepare_steerability(found).rows}["MeanShift"].slopes
+        assert (slopes == 0).all() == still
 
 
 def test_layer_profiles_show_the_selection_half_and_the_chosen_layer(comparison: Comparison) -> None:

@@ -176,6 +176,25 @@ def test_everything_from_models_and_data_is_escaped(tmp_path: Path) -> None:
     assert "$HOME ${x}" in page
 
 
+def test_areas_and_unmoved_questions_are_said_where_they_are_stored(comparison: Comparison, text: str, tmp_path: Path):
+    assert "Area under the frontier" not in text
+    assert "unmoved" not in text
+    own = comparison.records[(comparison.records["split"] == "test") & (comparison.records["metric"] == "effect")]
+    one = own.groupby(["role", "method", "site"], as_index=False).first()
+    low = np.where(one["role"] == "random", np.linspace(0.1, 0.3, len(one)), 1.25)
+    areas = one.assign(metric="area", value=low, low=low - 0.25, high=low + 0.25)
+    share = one["method"].map({"DirectionalAblation": 0.125}).fillna(0.0)
+    unmoved = one[one["role"] == "method"].assign(metric="unmoved", value=share, low=0.0, high=0.3)
+    stored = pd.concat([comparison.records, areas, unmoved], ignore_index=True)
+    html = write_report(replace(comparison, records=stored), tmp_path).read_text("utf-8")
+    caption = plain(html[html.index('id="effect-against-kl"') :].split("<figcaption>")[1].split("</figcaption>")[0])
+    assert "MeanShift 1.25 [1.00, 1.50]" in caption
+    null = areas.loc[areas["role"] == "random", "value"]
+    assert f"random directions {bounds(*null.quantile([0.025, 0.975]), 3)}" in caption
+    assert html.count("unmoved") == 1
+    assert "12 % unmoved" in html
+
+
 def test_unsteered_and_steered_texts_stand_beside_each_other(comparison: Comparison, text: str) -> None:
     part = text[text.index('id="examples"') : text.index('id="limits"')]
     assert part.count('class="plain" rowspan="4"') == 2
