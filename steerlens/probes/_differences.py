@@ -13,7 +13,7 @@ from torch import Tensor
 from steerlens.numerics import Estimate, cluster_mean, unit
 from steerlens.probes._dip import DipTest, dip_test
 from steerlens.probes._groups import group_blocks, group_codes, group_folds, group_halves, group_sums
-from steerlens.probes._jackknife import half_samples_share, jackknife_and_halves
+from steerlens.probes._jackknife import half_samples_share, jackknife_and_halves, jackknife_and_halves_share
 from steerlens.probes._pairs import paired_rows, span_coordinates
 
 Array = npt.NDArray[np.float64]
@@ -168,7 +168,9 @@ def difference_report(
     blocks = group_blocks(codes)
     left_out = np.stack([_held_out(high_rows, low_rows, folds, blocks != b) for b in range(int(blocks.max()) + 1)])
     opposed = half_samples_share(found[1], halves[:, 1], codes, of=len(d))
-    auroc, wrong = (half_samples_share(found[i], halves[:, i], codes, of=2 * len(d)) for i in (3, 4))
+    auroc, wrong = (
+        jackknife_and_halves_share(found[i], left_out[:, i], halves[:, i], codes, of=2 * len(d)) for i in (3, 4)
+    )
     binned, binned_null = _binned_overlap(read, folds, codes, seed)
     return DifferenceReport(
         coherence=coherence(d, groups, seed=seed),
