@@ -93,6 +93,14 @@ def cloud(seed: int, n: int, clustered: bool, kind: str) -> torch.Tensor:
     return torch.tensor(z * np.array([2.0, 1.0]))
 
 
+@cache
+def displacements(seed: int, n: int, clustered: bool, slope: float) -> DisplacementReport:
+    """One report for its p-values and its intervals."""
+    # The level 0.05 is exact with 19 dealings, too: the gain must lie above all of them.
+    dealings, groups = 99 if n < 1000 else 19, groups_of(n, clustered)
+    return displacement_report(*sources(seed, n, clustered, slope), groups, seed=seed, n_permutations=dealings)
+
+
 Case = tuple[str, int, bool]
 
 
@@ -115,11 +123,6 @@ def tests(n: int, clustered: bool) -> dict[str, Callable[[int], float]]:
         h, d = sources(seed, n, clustered, 0.0)
         return local_direction_report(h, d, groups, seed=seed, n_permutations=199).p_value
 
-    def displacement(seed: int, slope: float) -> DisplacementReport:
-        # The level 0.05 is exact with 19 dealings, too: the gain must lie above all of them.
-        dealings = 99 if n < 1000 else 19
-        return displacement_report(*sources(seed, n, clustered, slope), groups, seed=seed, n_permutations=dealings)
-
     def circle(seed: int, period: int) -> float:
         x, j, templates = weekdays(seed, max(n, 10 * period), clustered, period, 0.0)
         return circular_probe(x, j, period, templates, seed=seed, harmonics=(1,)).p_value
@@ -138,8 +141,8 @@ def tests(n: int, clustered: bool) -> dict[str, Callable[[int], float]]:
         "dip, normal, published (uniform null)": lambda s: modes(s, False).p_uniform,
         "dip, log-normal": lambda s: modes(s, True).p_value,
         "local direction": local,
-        "displacement, linear gain": lambda s: displacement(s, 0.0).p_linear,
-        "displacement, nonlinear gain": lambda s: displacement(s, 0.7).p_nonlinear,
+        "displacement, linear gain": lambda s: displacements(s, n, clustered, 0.0).p_linear,
+        "displacement, nonlinear gain": lambda s: displacements(s, n, clustered, 0.7).p_nonlinear,
         "circle of 7, all orders": lambda s: circle(s, 7),
         "circle of 12, random orders": lambda s: circle(s, 12),
         "separability, Gaussian": lambda s: reducible(s, "Gaussian").p_separability,
@@ -165,9 +168,8 @@ def estimates(n: int, clustered: bool) -> dict[str, Measured]:
     def local(seed: int) -> LocalDirectionReport:
         return local_direction_report(*sources(seed, n, clustered, 0.3), groups, seed=seed, n_permutations=1)
 
-    @cache
     def displacement(seed: int) -> DisplacementReport:
-        return displacement_report(*sources(seed, n, clustered, 0.7), groups, seed=seed, n_permutations=1)
+        return displacements(seed, n, clustered, 0.7)
 
     @cache
     def curvature(seed: int) -> CurvatureReport:

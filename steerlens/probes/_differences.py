@@ -28,6 +28,10 @@ N_BINS = 50
 N_FOLDS = 10
 """Into so many folds groups are dealt, or as many as there are groups."""
 
+AUROC_WORTH = 4
+"""As many tosses per pair an AUROC is worth at most: 2 at d′ = 2 and 3.3 at d′ = 3; beyond, classes hardly overlap in
+few rows, and what they vary by cannot be seen."""
+
 
 def coherence(differences: Float[Tensor, "pair d_model"], groups: Sequence[Hashable], *, seed: int) -> Estimate:
     """Mean cosine of the pairs' differences with their mean, in [−1, 1].
@@ -169,7 +173,8 @@ def difference_report(
     left_out = np.stack([_held_out(high_rows, low_rows, folds, blocks != b) for b in range(int(blocks.max()) + 1)])
     opposed = half_samples_share(found[1], halves[:, 1], codes, of=len(d))
     auroc, wrong = (
-        jackknife_and_halves_share(found[i], left_out[:, i], halves[:, i], codes, of=2 * len(d)) for i in (3, 4)
+        jackknife_and_halves_share(found[i], left_out[:, i], halves[:, i], codes, of=most * len(d))
+        for i, most in ((3, AUROC_WORTH), (4, 2))
     )
     binned, binned_null = _binned_overlap(read, folds, codes, seed)
     return DifferenceReport(
