@@ -51,6 +51,7 @@ Neutral = Annotated[
         f"texts of fewer than {NEUTRAL_WORDS} words are left out.",
     ),
 ]
+Chat = Annotated[bool, typer.Option("--chat", help="Give prompts as rivals in the model's chat format, too.")]
 MaxPairs = Annotated[
     int, typer.Option("--max-pairs", min=0, help="Use at most this many pairs of each split; 0 for all.")
 ]

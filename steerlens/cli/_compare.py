@@ -8,6 +8,7 @@ import typer
 
 from steerlens.cli._app import (
     Budget,
+    Chat,
     Device,
     Dtype,
     Layers,
@@ -81,9 +82,7 @@ def compare(
         bool, typer.Option(help="Exchanged labels, a wrong layer, PC1 of neutral texts as controls.")
     ] = True,
     lora: Annotated[bool, typer.Option("--lora", help="Fine-tune on the same pairs as a rival (needs peft).")] = False,
-    chat: Annotated[
-        bool, typer.Option("--chat", help="Give prompts as rivals in the model's chat format, too.")
-    ] = False,
+    chat: Chat = False,
     seed: Seed = 0,
     max_pairs: MaxPairs = 0,
     max_texts: Annotated[

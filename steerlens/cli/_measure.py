@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from steerlens.cli._app import (
     Budget,
+    Chat,
     ConceptName,
     Device,
     Dtype,
@@ -80,6 +82,7 @@ def card(
     n_resampled: Annotated[
         int, typer.Option("--resampled", min=0, help="Fits to resampled pairs, 39 or more, or 0 for none.")
     ] = 39,
+    chat: Chat = False,
     seed: Seed = 0,
     max_pairs: MaxPairs = 0,
     max_texts: Annotated[
@@ -88,8 +91,8 @@ def card(
     neutral: Neutral = None,
 ) -> None:
     """Fit one method and write its card: what it does, how reliably, at what cost, and where it fails."""
-    from steerlens.concepts import load_concept
-    from steerlens.evaluation import CardPlan, card_and_map
+    from steerlens.concepts import PLAIN, load_concept
+    from steerlens.evaluation import CardPlan, card_and_map, chat_format
     from steerlens.maps import save_map
     from steerlens.models import load_model
     from steerlens.reports import write_card
@@ -112,6 +115,7 @@ def card(
     check_folder(out)
     lens = load_model(model, dtype=dtype, device=device)
     site = sites_at([layer], lens)[0]
+    plan = replace(plan, chat=chat_format(lens) if chat else PLAIN)
     found, fitted = card_and_map(
         lens, fit, test, site=site, method=method, plan=plan, neutral=texts, command=command_line()
     )

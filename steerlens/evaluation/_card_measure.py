@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steerlens.activations import ContrastiveActivations, Site, extract
-from steerlens.concepts import ConceptDataset
+from steerlens.concepts import PLAIN, ChatFormat, ConceptDataset
 from steerlens.errors import OptionError
 from steerlens.evaluation._anti_steering import MIN_RESAMPLES
 from steerlens.evaluation._arm_strengths import at_equal_budget
@@ -76,6 +76,7 @@ class CardPlan:
             noise.
         other: Another concept, whose map is tried on this one's questions; None leaves it out.
         instructions: What to say for and against the concept; None leaves prompting out.
+        chat: The format that prompts are also given in, besides plain text, as in `steerlens.evaluation.compare`.
         capability: Whether to answer the bundled capability items.
         shifted: Whether to ask the questions in other settings, too; needs ``instructions``.
         open_ended: Whether to score the references themselves.
@@ -90,6 +91,7 @@ class CardPlan:
     n_resampled: int = 39
     other: ConceptDataset | None = None
     instructions: tuple[str, str] | None = None
+    chat: ChatFormat = PLAIN
     capability: bool = True
     shifted: bool = True
     open_ended: bool = True
@@ -194,7 +196,9 @@ def card_and_map(
         own.on_grid, grid, own.groups, seed=plan.seed, n_pairs=len(set(found.groups)),
         resampled=_resampled(model, test, found, method, grid, plan), resolution=score_resolution(model),
     )  # fmt: skip
-    said = [] if plan.instructions is None else said_and_shown(model, fit, test, texts, plan.instructions, plan.seed)
+    said = []
+    if plan.instructions is not None:
+        said = said_and_shown(model, fit, test, texts, plan.instructions, plan.seed, plan.chat)
     effect = _effect(own, report, plan)
     random = _random(measured, effect.at_budget.value, plan)
     controls = (*_controls(measured, plan), *_said(said, plan))
@@ -255,7 +259,7 @@ def _provenance(plan: CardPlan, grid: tuple[float, ...], n_texts: int, command: 
     return {
         "command": command, "seed": plan.seed, "strengths": list(grid), "n_random": plan.n_random,
         "n_permuted": plan.n_permuted, "n_resampled": plan.n_resampled, "neutral_texts": n_texts,
-        "sites_tried": plan.sites_tried,
+        "sites_tried": plan.sites_tried, "chat": repr(plan.chat) if plan.chat != PLAIN else None,
     }  # fmt: skip
 
 

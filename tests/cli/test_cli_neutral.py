@@ -68,3 +68,4 @@ def test_files_without_enough_documents_are_refused_before_a_model_is_loaded(
 def test_a_chat_format_needs_a_chat_model(run: Run, tmp_path: Path):
     ran = run(*COMPARE, "--max-texts", "10", "--chat", "--out", str(tmp_path / "out"))
     assert_refused(ran, "has no chat template")
+    assert_refused(run(*CARD, "--chat", "--out", str(tmp_path / "card")), "has no chat template")

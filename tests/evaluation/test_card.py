@@ -13,7 +13,7 @@ from statsmodels.stats.power import TTestPower
 from torch import Tensor
 
 from steerlens.activations import Site, extract, planted_concept
-from steerlens.concepts import ConceptDataset, ContrastivePair, Instructions, shifts
+from steerlens.concepts import ChatFormat, ConceptDataset, ContrastivePair, Instructions, shifts
 from steerlens.errors import ArtefactError, OptionError
 from steerlens.evaluation import (
     CardPlan,
@@ -71,6 +71,24 @@ def test_a_planted_linear_concept_is_steered_and_its_controls_are_not(found: Ste
     assert len(permuted) == 3
     assert np.mean([abs(c.effect.value) for c in permuted]) < 0.5 * found.effect.at_budget.value
     assert {c.role for c in found.controls} == {"permuted", "wrong layer", "prompt", "opposite prompt", "few-shot"}
+
+
+def test_prompts_are_also_given_in_a_chat_format(found: SteeringCard, tmp_path: Path):
+    form = ChatFormat(before_system="<s>", after_system="</s>\n<u>", before_user="<u>", after_user="</u>\n")
+    plan = dataclasses.replace(PLAN, chat=form, n_resampled=0, shifted=False, open_ended=False)
+    model = load_model("planted-linear")
+    fit, _, test = planted_concept("planted-linear").split(seed=0)
+    texts = neutral_texts()[:10]
+    both = card(model, fit, test, site=Site.resid_post(1), method=MeanShift(), plan=plan, neutral=texts)
+    plain = [c for c in found.controls if c.site == "text"]
+    said = [c for c in both.controls if c.site == "text"]
+    assert said[: len(plain)] == plain
+    assert [c.name for c in said[len(plain) :]] == [f"{c.name}, in chat format" for c in plain]
+    assert [c.role for c in said[len(plain) :]] == [c.role for c in plain]
+    assert "before_system='<s>'" in both.provenance["chat"]
+    assert found.provenance["chat"] is None
+    write_card(both, tmp_path)
+    assert load_card(tmp_path).controls == both.controls
 
 
 def test_a_random_direction_is_called_one():
