@@ -47,15 +47,21 @@ class ErasureReport:
     """Accuracies on test rows before and after erasure.
 
     Args:
-        raw_linear, raw_mlp, raw_knn: Before.
-        erased_linear, erased_mlp, erased_knn: After. The linear one must be at chance.
+        raw_linear: Of the linear probe before.
+        raw_mlp: Of a network before.
+        raw_knn: Of neighbours before.
+        erased_linear: Of the linear probe after; it must be at chance.
+        erased_mlp: Of a network after.
+        erased_knn: Of neighbours after.
         refitted: Mean difference of test rows, in standard deviations, along the linear probe refitted to the erased
             fit rows. Without mean difference it is 0, whereas the accuracy of a threshold need not be a half: parity
             has skewed projections.
         left: The same along Fisher's direction of the erased select rows, which the eraser has not seen. An eraser
             fitted to n rows of width d misses about √(4d/n). No probe of the fit rows can find it: they have none.
-        null_mlp, null_knn: After, of probes fitted to permuted labels and scored on permuted labels.
-        p_mlp, p_knn: Share of permuted test labels under which the erased rows are told apart as well.
+        null_mlp: After, of a network fitted to permuted labels and scored on permuted labels.
+        null_knn: The same of neighbours.
+        p_mlp: Share of permuted test labels under which the network tells the erased rows apart as well.
+        p_knn: The same of neighbours.
         least_p: The least p-value that so many test groups can give.
         raw_gap: Accuracy of the network less that of the linear probe before erasure, paired.
         majority: Accuracy of the larger class of the fit rows.

@@ -24,8 +24,8 @@ class VInformation:
         probe: Whose class of functions.
         information: In bits.
         entropy: H_V(Y | ∅), the bits of the base rate of the fit rows.
-        pvi: Pointwise, −log₂ g[∅](y) + log₂ f[x](y) of every test row, mean over seeds, shape (n,): low where a row is
-            hard for the class. Its mean is ``information``.
+        pvi: Pointwise, ``−log₂ g[∅](y) + log₂ f[x](y)`` of every test row, mean over seeds, shape (n,): low where a row
+            is hard for the class. Its mean is ``information``.
     """
 
     probe: str
