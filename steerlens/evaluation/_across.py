@@ -14,7 +14,7 @@ from steerlens.concepts import Split
 from steerlens.errors import OptionError
 from steerlens.evaluation._compare import ComparisonPlan, FittedMaps, run_comparison
 from steerlens.evaluation._comparison import Comparison
-from steerlens.evaluation._reliability import ChosenStrength, DoseCurve
+from steerlens.evaluation._reliability import ChosenStrength, DoseCurve, beyond_rounding
 from steerlens.evaluation._stored_curve import stored_curve
 from steerlens.models import LensModel
 from steerlens.numerics import Estimate, bootstrap, holm, sign_flip, two_stage_mean
@@ -147,7 +147,7 @@ def across(comparisons: Mapping[str, Comparison], *, seed: int) -> AcrossConcept
     return AcrossConcepts(
         comparisons=dict(comparisons),
         methods=pd.DataFrame(rows, columns=list(METHOD_COLUMNS)),
-        contrasts=_contrasts(at, groups, seed),
+        contrasts=_contrasts(at, groups, {name: c.resolution for name, c in comparisons.items()}, seed),
     )
 
 
@@ -171,10 +171,15 @@ def dose_curve(comparison: Comparison, method: str) -> DoseCurve:
     return replace(curve, chosen=chosen)
 
 
-def _contrasts(at: Mapping[str, Mapping[str, Array]], groups: Mapping[str, Sequence[Any]], seed: int) -> pd.DataFrame:
+def _contrasts(
+    at: Mapping[str, Mapping[str, Array]],
+    groups: Mapping[str, Sequence[Any]],
+    resolutions: Mapping[str, float],
+    seed: int,
+) -> pd.DataFrame:
     rows = []
     for reference, method in combinations(at, 2):
-        apart = {c: at[method][c] - at[reference][c] for c in groups}
+        apart = {c: beyond_rounding(at[method][c] - at[reference][c], resolutions[c]) for c in groups}
         e = _mean(apart, groups, seed)
         clusters = [c if len(groups) >= NEW_CONCEPTS else (c, g) for c in groups for g in groups[c]]
         p = sign_flip(np.concatenate([apart[c] for c in groups]), clusters, seed=seed).p_value

@@ -233,7 +233,7 @@ def run_comparison(
         provenance=_provenance(model, fit, select, test, plan, texts, command, time.monotonic() - started),
         records=pd.concat(frames, ignore_index=True),
         headline=headline,
-        contrasts=contrast_frame(chosen, budget=budget, seed=seed),
+        contrasts=contrast_frame(chosen, budget=budget, seed=seed, resolution=resolution),
         items=item_records(measured, said, tuned),
         texts=text_records(measured, said, tuned),
         generations=generations,

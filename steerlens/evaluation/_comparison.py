@@ -11,6 +11,7 @@ import pandas as pd
 
 from steerlens.errors import ArtefactError, OptionError
 from steerlens.evaluation._record_check import check_items, check_numbers, check_ordered, check_range, check_texts
+from steerlens.evaluation._reliability import SCORE_RESOLUTION
 from steerlens.numerics import Estimate
 
 SCHEMA = "steerlens/comparison/3"
@@ -160,6 +161,14 @@ class Comparison:
         kl = test[test["metric"] == "kl"].rename(columns={"value": "kl"})[["method", "strength", "kl"]]
         found = at.merge(kl, on=["method", "strength"], how="left", validate="one_to_one")
         return found[["method", "strength", "effect", "low", "high", "kl", "n", "n_clusters"]]
+
+    @property
+    def resolution(self) -> float:
+        """What propensities are known to, in nats, by the model's precision; one that is not stated counts as float32.
+
+        See `SCORE_RESOLUTION`.
+        """
+        return SCORE_RESOLUTION[str(self.provenance.model.get("dtype") or "float32")]
 
     @property
     def grid(self) -> tuple[float, ...]:

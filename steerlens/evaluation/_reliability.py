@@ -74,6 +74,20 @@ def propensity_rounding(propensity: npt.ArrayLike, resolution: float) -> Array:
     return found
 
 
+def beyond_rounding(apart: npt.ArrayLike, resolution: float) -> Array:
+    """Differences of two methods' effects on the same questions, or zeros where rounding alone may make all of them.
+
+    Each effect is a propensity less the same unsteered one, so that a difference may be off by twice the resolution.
+    Without this, two maps that are one and the same differ by the sign of their rounding, on every question alike.
+
+    Args:
+        apart: Shape (question,), in nats.
+        resolution: What propensities are known to, in nats; see `SCORE_RESOLUTION`.
+    """
+    found = np.asarray(apart, dtype=np.float64)
+    return found if (np.abs(found) > 2 * resolution).any() else np.zeros_like(found)
+
+
 def slope_rounding(
     propensity: npt.ArrayLike, strengths: Sequence[float], *, resolution: float = SCORE_RESOLUTION["float32"]
 ) -> Array:

@@ -1,6 +1,7 @@
 """From what was measured to tables of estimates."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -18,7 +19,7 @@ from steerlens.evaluation._comparison import (
 from steerlens.evaluation._frontier_area import area_under_frontier
 from steerlens.evaluation._measure import Arm, Array, Measured
 from steerlens.evaluation._per_token import POSITIVE, mean_per_token, ratio_of_perplexities
-from steerlens.evaluation._reliability import anti_steerable, contrast, steerability
+from steerlens.evaluation._reliability import anti_steerable, beyond_rounding, contrast, steerability
 from steerlens.numerics import Estimate, bootstrap, cluster_mean, holm, minimal_detectable_effect, sign_flip
 
 
@@ -189,18 +190,19 @@ def best_site(measured: Sequence[Measured], budget: float) -> Site:
     return max(effects, key=lambda site: float(np.mean(effects[site])))
 
 
-def contrast_frame(chosen: Sequence[Measured], *, budget: float, seed: int) -> pd.DataFrame:
-    """Every pair of methods: the later on the ladder minus the earlier.
+def contrast_frame(chosen: Sequence[Measured], *, budget: float, seed: int, resolution: float) -> pd.DataFrame:
+    """Every pair of methods: the later on the ladder minus the earlier; 0 where they differ by rounding alone.
 
-    Intervals and p-values take strengths that were chosen for the budget as they are; without such, the interval draws
-    neutral texts anew, too.
+    ``resolution`` is what propensities are known to, in nats. Intervals and p-values take strengths that were chosen
+    for the budget as they are; without such, the interval draws neutral texts anew, too.
     """
     rows = []
     for reference, method in combinations(chosen, 2):
         d = contrast(method.dose_curve, reference.dose_curve, budget, seed=seed)
-        apart = method.dose_curve.changes_at(budget) - reference.dose_curve.changes_at(budget)
+        found = method.dose_curve.changes_at(budget) - reference.dose_curve.changes_at(budget)
+        seen, apart = minimal_detectable_effect(found, method.groups).effect, beyond_rounding(found, resolution)
+        d = d if apart.any() else replace(d, value=0.0, low=0.0, high=0.0)
         p = sign_flip(apart, method.groups, seed=seed).p_value
-        seen = minimal_detectable_effect(apart, method.groups).effect
         numbers = (d.value, d.low, d.high, d.level, d.n, d.n_clusters, p)
         rows.append((method.arm.method, reference.arm.method, *numbers, seen))
     adjusted = holm([row[8] for row in rows]).tolist() if rows else []

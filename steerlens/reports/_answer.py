@@ -198,7 +198,9 @@ def _between_methods(comparison: Comparison) -> list[Finding]:
         said = f"difference {estimate(value, low, high, signed=True)} nats, n = {c.n}, {_p_value(c.p_holm)} after Holm"
         note = "" if c.same_cost else " Not at equal KL: one of the two never reached the budget."
         power = f" A difference of {general(c.detectable, 2)} nats would have shown with a power of 0.8."
-        if c.excludes_zero and not c.p_holm <= LEVEL:
+        if value == low == high == 0:
+            found.append(Finding(METHODS, "no", f"{c.method} does what {c.reference} does, up to rounding, n = {c.n}."))
+        elif c.excludes_zero and not c.p_holm <= LEVEL:
             ahead, behind = (c.method, c.reference) if low > 0 else (c.reference, c.method)
             text = f"{ahead} is ahead of {behind}, but not once every pair is counted: {said}.{power}{note}"
             found.append(Finding(METHODS, "no", text))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlens.evaluation import SCORE_RESOLUTION, Comparison
+from steerlens.evaluation import Comparison
 from steerlens.reports._numbers import is_number, listed
 from steerlens.reports._palette import Look, family_order, looks
 
@@ -34,11 +34,6 @@ def short_of_budget(row: Any) -> str:
     """Of a headline's row: how many of its random directions reached the budget, if not all; else nothing."""
     n, reached = row["random_n"], row["random_reached"]
     return f"{int(reached)} of {int(n)}" if is_number(n) and is_number(reached) and reached < n else ""
-
-
-def resolution_of(comparison: Comparison) -> float:
-    """What propensities are known to, in nats, by the model's precision; one that is not stated counts as float32."""
-    return SCORE_RESOLUTION[str(comparison.provenance.model.get("dtype") or "float32")]
 
 
 def each(frame: pd.DataFrame) -> Iterator[Any]:

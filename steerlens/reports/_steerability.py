@@ -11,7 +11,7 @@ from scipy.stats import gaussian_kde
 from steerlens.evaluation import Comparison, slope_rounding, steerability
 from steerlens.reports._drawing import draw_row, draw_zero, style_rows
 from steerlens.reports._palette import INK, PAPER, Look
-from steerlens.reports._select import each, method_looks, ordered_headline, resolution_of
+from steerlens.reports._select import each, method_looks, ordered_headline
 
 Array = npt.NDArray[np.float64]
 
@@ -57,7 +57,7 @@ def prepare_steerability(comparison: Comparison) -> Steerabilities:
         if table.size and len(table) > 1:
             strengths = [float(x) for x in table.index]
             slopes = steerability(table.to_numpy(), strengths)
-            rounding = slope_rounding(table.to_numpy(), strengths, resolution=resolution_of(comparison))
+            rounding = slope_rounding(table.to_numpy(), strengths, resolution=comparison.resolution)
             slopes[np.abs(slopes) <= rounding] = 0.0
             rows.append(Steerability(head.method, head.family, int(head.layer), look[head.method], slopes))
     return Steerabilities(tuple(rows))

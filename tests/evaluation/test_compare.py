@@ -16,6 +16,7 @@ from steerlens.errors import ArtefactError, EstimateError, OptionError
 from steerlens.evaluation import (
     Comparison,
     ComparisonPlan,
+    across,
     compare,
     neutral_texts,
     score_continuations,
@@ -26,8 +27,17 @@ from steerlens.evaluation._across import dose_curve
 from steerlens.evaluation._comparison import CONTRAST_COLUMNS, HEADLINE_COLUMNS, RECORD_COLUMNS, SAMPLE_COLUMNS
 from steerlens.evaluation._controls import neutral_arm, random_arms
 from steerlens.interventions import Intervention
-from steerlens.maps import DirectionalAblation, GaussianTransport, MeanShift, ResidualMLP, SteeringMethod, Training
+from steerlens.maps import (
+    AdditiveMap,
+    DirectionalAblation,
+    GaussianTransport,
+    MeanShift,
+    ResidualMLP,
+    SteeringMethod,
+    Training,
+)
 from steerlens.models import LensModel, tiny_model
+from steerlens.reports._answer import answer
 from steerlens.reports._limits import limits
 from steerlens.reports._numbers import estimate
 from steerlens.reports._tables import controls_table, headline_table, rivals_table
@@ -319,6 +329,31 @@ def test_p_values_are_of_sign_flips_and_adjusted_together(found: Comparison):
     assert (c["p_holm"] >= c["p_value"]).all()
     assert (c["detectable"] > 0).all()
     assert c["p_holm"].min() == pytest.approx(min(1.0, 6 * c["p_value"].min()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Twin(SteeringMethod):
+    """The mean shift, a millionth longer: the same map, up to rounding."""
+
+    family = "additive"
+
+    def fit(self, source: torch.Tensor, target: torch.Tensor) -> AdditiveMap:
+        return AdditiveMap((target.double().mean(dim=0) - source.double().mean(dim=0)) * (1 + 1e-6))
+
+
+def test_two_maps_that_differ_by_rounding_do_not_beat_each_other(model: LensModel, split: Split):
+    twins = compare(
+        model, split.fit, split.test, site=SITES[0], methods=(MeanShift(), Twin()), strengths=STRENGTHS, budget=0.05,
+        n_random=3, controls=False, neutral=TEXTS,
+    )  # fmt: skip
+    a, b = (dose_curve(twins, m).changes_at(0.05) for m in twins.headline["method"])
+    assert (a != b).any()
+    row = twins.contrasts.iloc[0]
+    assert (row["difference"], row["low"], row["high"], row["p_value"], row["p_holm"]) == (0, 0, 0, 1, 1)
+    said = [f.text for f in answer(twins).findings if f.about == "Methods in pairs"]
+    assert said == [f"Twin does what MeanShift does, up to rounding, n = {int(row['n'])}."]
+    over = across({"one": twins, "two": twins}, seed=0).contrasts.iloc[0]
+    assert (over["difference"], over["low"], over["high"], over["p_value"]) == (0, 0, 0, 1)
 
 
 def test_samples_give_the_recorded_effect(found: Comparison):
