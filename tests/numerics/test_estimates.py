@@ -136,3 +136,16 @@ def test_a_share_on_which_all_rows_agree_has_an_interval():
     assert cluster_share(mixed, clusters, seed=0) == cluster_mean(mixed, clusters, seed=0)
     with pytest.raises(EstimateError, match="0 and 1"):
         cluster_share(np.full(80, 0.5), clusters, seed=0)
+
+
+@pytest.mark.parametrize("rounding", [-1e-13, 1e-13])
+def test_rounding_does_not_say_on_which_side_the_sample_itself_lies(rounding: float):
+    """Machines add up many resamples in another order than one, and BCa counts how many lie below the value."""
+    x = np.random.default_rng(0).normal(size=6)
+
+    def mean(weights: np.ndarray) -> np.ndarray:
+        found: np.ndarray = (weights @ x) / weights.sum(axis=-1) + (rounding if len(weights) > 1 else 0.0)
+        return found
+
+    exact, rounded = cluster_mean(x, list(range(6)), seed=0), bootstrap(mean, [list(range(6))], seed=0)
+    assert (rounded.low, rounded.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
