@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from calibration import Calibration, coverage, false_positives
+from scipy import special
 
 from steerlens.numerics import Estimate
 from steerlens.probes._circular import circular_probe
@@ -153,6 +154,17 @@ def tests(n: int, clustered: bool) -> dict[str, Callable[[int], float]]:
     }
 
 
+def ring_dimension(n: int) -> float:
+    """Of a circle at the largest scale: a little above 1, as chords are shorter than arcs.
+
+    Of n − 1 independent places the k-th nearest is π times a Beta(k, n − k) away along the circle.
+    """
+    k = 2 ** int(np.log2(n // 4))
+    u = (np.arange(100_000) + 0.5) / 100_000
+    near, far = (np.log(2 * np.sin(np.pi * special.betaincinv(j, n - j, u) / 2)).mean() for j in (k // 2, k))
+    return float((special.digamma(k) - special.digamma(k // 2)) / (far - near))
+
+
 Measured = tuple[Callable[[int], Estimate], float | None]
 """An estimate for a seed, and the truth; None stands for the mean over sets, what n rows give on average."""
 
@@ -204,7 +216,7 @@ def estimates(n: int, clustered: bool) -> dict[str, Measured]:
         **{f"local {name}": field(local, name) for name in ("cosine", "resultant", "autocorrelation")},
         **{f"displacement, {name}": field(displacement, name) for name in ("constant", "linear", "unexplained")},
         "participation ratio": (dimension, float((spectrum**2).sum() ** 2 / (spectrum**4).sum())),
-        **({} if clustered else {"dimension of a ring, largest scale": (scale, 1.0)}),
+        **({} if clustered else {"dimension of a ring, largest scale": (scale, ring_dimension(n))}),
         **{f"curvature of a ring, {name}": field(curvature, name) for name in ("distortion", "turning")},
         "circle of 7, R²": (circle, None),
         **{f"ring, {name}": field(reducible, name) for name in ("separability", "mixture")},

@@ -50,7 +50,7 @@ def power_facts() -> Iterator[Row]:
     for n, theirs in ((12, 0.73), (20, 0.59), (36, 0.45), (40, 0.43)):
         # Fisher's interval for Pearson's r; the correction for ranks, which the intervals above have, makes it larger.
         detectable = float(np.tanh((1.96 + 0.8416) / np.sqrt(n - 3)))
-        yield f"Detectable correlation at power 0.8, N = {n}", theirs, detectable, "0.01", n
+        yield f"Detectable correlation (Pearson) at power 0.8, N = {n}", theirs, detectable, "0.01", n
     for level, row in ((0.05, (787, 198, 89, 34)), (0.005, (1335, 337, 152, 57))):
         for d, theirs in zip((0.1, 0.2, 0.3, 0.5), row, strict=True):
             yield f"Pairs for power 0.8, d_z = {d:g}, level {level:g}", theirs, _pairs(d, level), "1", 0

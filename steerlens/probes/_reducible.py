@@ -23,8 +23,8 @@ Shape = Literal["separable", "mixture", "irreducible", "neither", "undecided"]
 N_BINS = 10
 """Bins of each coordinate, as published."""
 
-FEW_BINS = 3
-"""Bins for finding the rotation that separates best."""
+RANK_CELLS = (3, 4, 5)
+"""Cells of equal counts for each coordinate, over which rotations are compared to find the one that separates best."""
 
 WIDTH = 0.1
 """A row is on a line within this many root mean squares of its distance from it."""
@@ -169,8 +169,9 @@ def reducibility_report(
 
 def _dealt(x: Array, codes: Codes, count: int, seed: int) -> tuple[int, Array]:
     """The rotation that separates best, and separabilities where one coordinate is dealt anew to the other there."""
-    # Few cells vary less from rotation to rotation: the null is made at a rotation that was not picked for its luck.
-    best = int(mutual_information(x, n_bins=FEW_BINS).argmin())
+    # Ranks in few cells, unlike the index itself, do not pick a rotation for its luck, nor for where the tails lie.
+    first, second = (v.argsort(axis=1).argsort(axis=1) / len(x) for v in _coordinates(x))
+    best = int(np.sum([_information(first, second, cells) for cells in RANK_CELLS], axis=0).argmin())
     turned = x @ _rotation(ANGLES[best])
     dealt = deal_groups(codes, count, seed)
     return best, np.array([separability(np.column_stack([turned[:, 0], turned[p, 1]])) for p in dealt])
@@ -195,14 +196,25 @@ def separability(x: Array) -> float:
     return float(mutual_information(x).min())
 
 
-def mutual_information(x: Array, *, n_bins: int = N_BINS) -> Array:
+def mutual_information(x: Array) -> Array:
     """Plug-in mutual information of both coordinates on a square grid of cells, for each rotation, in bits."""
+    first, second = _coordinates(x)
+    return _information(_of_range(first), _of_range(second), N_BINS)
+
+
+def _coordinates(x: Array) -> tuple[Array, Array]:
+    """Both coordinates after each rotation, each of shape (rotation, n)."""
     angle = ANGLES[: len(ANGLES) // 2, None]
-    first = np.cos(angle) * x[:, 0] + np.sin(angle) * x[:, 1]
-    second = np.cos(angle) * x[:, 1] - np.sin(angle) * x[:, 0]
-    cell = n_bins * _bins(first, n_bins) + _bins(second, n_bins) + n_bins**2 * np.arange(len(angle))[:, None]
-    joint = np.bincount(cell.ravel(), minlength=len(angle) * n_bins**2).reshape(-1, n_bins, n_bins) / len(x)
-    found: Array = _entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=2)) - _entropy(joint.reshape(len(angle), -1))
+    return np.cos(angle) * x[:, 0] + np.sin(angle) * x[:, 1], np.cos(angle) * x[:, 1] - np.sin(angle) * x[:, 0]
+
+
+def _information(first: Array, second: Array, n_cells: int) -> Array:
+    """Plug-in mutual information of values in [0, 1], shape (rotation, n), each cut into so many cells, in bits."""
+    of_first, of_second = (np.minimum((n_cells * v).astype(np.int64), n_cells - 1) for v in (first, second))
+    cell = n_cells * of_first + of_second + n_cells**2 * np.arange(len(first))[:, None]
+    joint = np.bincount(cell.ravel(), minlength=len(first) * n_cells**2).reshape(-1, n_cells, n_cells)
+    joint = joint / first.shape[1]
+    found: Array = _entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=2)) - _entropy(joint.reshape(len(first), -1))
     return found
 
 
@@ -252,10 +264,11 @@ def _rotation(angle: float) -> Array:
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
-def _bins(v: Array, n_bins: int) -> Codes:
+def _of_range(v: Array) -> Array:
+    """As shares of the range of each row."""
     low, high = v.min(axis=1, keepdims=True), v.max(axis=1, keepdims=True)
-    bins: Codes = np.minimum((n_bins * (v - low) / np.maximum(high - low, 1e-300)).astype(np.int64), n_bins - 1)
-    return bins
+    shares: Array = (v - low) / np.maximum(high - low, 1e-300)
+    return shares
 
 
 def _entropy(p: Array) -> Array:

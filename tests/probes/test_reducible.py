@@ -108,6 +108,15 @@ def test_turning_the_cloud_turns_the_angle():
     assert mixture_share(clouds(400)["two axes"] @ R) == pytest.approx(mixture_share(clouds(400)["two axes"]), abs=0.04)
 
 
+def test_heavy_tails_do_not_hide_the_rotation_that_separates():
+    off = []
+    for seed in range(8):
+        z = np.random.default_rng(seed).normal(size=(200, 2))
+        heavy = np.sign(z) * np.abs(z) ** 1.5 @ np.array([[0.8, -0.6], [0.6, 0.8]])
+        off.append(np.degrees(report(heavy, seed=seed, n_permutations=1).angle) - np.degrees(np.arctan2(0.8, 0.6)))
+    assert np.sqrt(np.mean(np.square(off))) < 8  # Of a turn by 45 degrees at most; a rotation by chance is 26 off.
+
+
 def test_copies_do_not_count_as_rows():
     """Thirty points, each ten times: much information between coordinates, if the copies were independent."""
     x = np.repeat(np.random.default_rng(0).normal(size=(30, 2)), 10, axis=0)
