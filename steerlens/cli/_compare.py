@@ -27,7 +27,7 @@ from steerlens.cli._app import (
     sites_at,
     whole_numbers,
 )
-from steerlens.cli._output import check_folder, command_line, folder_name, say
+from steerlens.cli._output import check_folder, command_line, folder_name, map_provenance, say
 from steerlens.errors import OptionError
 
 if TYPE_CHECKING:
@@ -178,15 +178,6 @@ def save_comparison(comparison: "Comparison", fitted: "FittedMaps", out: Path) -
     chosen = set(zip(comparison.headline["method"], comparison.headline["site"], strict=True))
     for (site, name), steering_map in fitted.items():
         if (name, site.hook_name) in chosen:
-            provenance = {
-                "model": facts.model["name"],
-                "revision": facts.model["revision"],
-                "site": site.hook_name,
-                "tokens": repr(site.tokens),
-                "method": name,
-                "concept": facts.concept["name"],
-                "fit_fingerprint": facts.concept["fit_fingerprint"],
-                "fit_pairs": facts.concept["fit_pairs"],
-            }
+            provenance = map_provenance(facts.model, facts.concept, site, name)
             save_map(steering_map, out / "maps" / f"{name.partition('(')[0]}-{site.layer}", provenance=provenance)
     return write_report(comparison, out)

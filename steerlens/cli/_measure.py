@@ -30,7 +30,7 @@ from steerlens.cli._app import (
     whole_numbers,
     words,
 )
-from steerlens.cli._output import check_folder, command_line, say
+from steerlens.cli._output import check_folder, command_line, map_provenance, say
 from steerlens.errors import OptionError
 
 
@@ -119,17 +119,7 @@ def card(
     found, fitted = card_and_map(
         lens, fit, test, site=site, method=method, plan=plan, neutral=texts, command=command_line()
     )
-    provenance = {
-        "model": lens.name,
-        "revision": lens.revision,
-        "site": site.hook_name,
-        "tokens": repr(site.tokens),
-        "method": found.method.name,
-        "concept": fit.name,
-        "fit_fingerprint": fit.fingerprint,
-        "fit_pairs": len(fit),
-    }
-    save_map(fitted, out, provenance=provenance)
+    save_map(fitted, out, provenance=map_provenance(found.model, found.concept, site, found.method.name))
     print(found)
     say(write_card(found, out))
 

@@ -4,14 +4,18 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from steerlens.errors import OptionError
+
+if TYPE_CHECKING:
+    from steerlens.activations import Site
 
 
 def check_folder(out: Path) -> None:
@@ -29,6 +33,22 @@ def check_folder(out: Path) -> None:
 def folder_name(name: str) -> str:
     """A concept's name as a name of a folder: letters, digits, dots within, and dashes for all else."""
     return re.sub(r"[^\w.]+", "-", name).strip("-.") or "concept"
+
+
+def map_provenance(
+    model: Mapping[str, Any], concept: Mapping[str, Any], site: "Site", method: str
+) -> dict[str, str | int]:
+    """What stands beside a saved map: enough to steer with it again, and to know its fitting pairs."""
+    return {
+        "model": model["name"],
+        "revision": model["revision"],
+        "site": site.hook_name,
+        "tokens": repr(site.tokens),
+        "method": method,
+        "concept": concept["name"],
+        "fit_fingerprint": concept["fit_fingerprint"],
+        "fit_pairs": concept["fit_pairs"],
+    }
 
 
 def print_table(title: str, columns: tuple[str, ...], rows: "Sequence[tuple[str, ...]]") -> None:

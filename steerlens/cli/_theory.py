@@ -94,14 +94,13 @@ def run_study(
 
     if study is not None and (ids or model or concept or layers):
         raise OptionError("A study's file says theories, model, concepts and layers. Leave them out, or --study.")
-    if study is not None:
-        given = {
-            "--strengths": (strengths, STRENGTHS), "--budget": (budget, 0.1), "--random": (n_random, 20),
-            "--dtype": (dtype, "float32"), "--controls": (controls, True), "--seed": (seed, 0),
-            "--max-pairs": (max_pairs, 0), "--max-texts": (max_texts, 0),
-        }  # fmt: skip
-        if ignored := [name for name, (value, default) in given.items() if value != default]:
-            raise OptionError(f"{', '.join(ignored)} would be ignored: {study} says how to measure. Write it there.")
+    given = {
+        "--strengths": (strengths, STRENGTHS), "--budget": (budget, 0.1), "--random": (n_random, 20),
+        "--dtype": (dtype, "float32"), "--controls": (controls, True), "--seed": (seed, 0),
+        "--max-pairs": (max_pairs, 0), "--max-texts": (max_texts, 0),
+    }  # fmt: skip
+    if study is not None and (ignored := [name for name, (value, default) in given.items() if value != default]):
+        raise OptionError(f"{', '.join(ignored)} would be ignored: {study} says how to measure. Write it there.")
     if study is None and not (ids and model and concept and layers):
         raise OptionError("Give theories, --model, --concept and --layers, or a file with --study.")
     wanted = load_theory_study(study) if study is not None else TheoryStudy(
@@ -117,8 +116,7 @@ def run_study(
     check_same_study(wanted, out)
     check_folder(out)
     lens = load_model(wanted.model, dtype=wanted.dtype, device=device)
-    outside = [n for n in wanted.layers if not 0 <= n < lens.n_layers]
-    if outside:
+    if outside := [n for n in wanted.layers if not 0 <= n < lens.n_layers]:
         raise OptionError(f"{lens.name!r} has blocks 0 to {lens.n_layers - 1}, but the study asks for {outside[0]}.")
     run_theories(wanted, lens, out, when=datetime.now(UTC))
     _report(out, wanted.theories)

@@ -45,7 +45,7 @@ from steerlens.evaluation._tables import (
     relative_displacement,
 )
 from steerlens.evaluation._text_baselines import TextBaseline, TextRole, said_and_shown
-from steerlens.evaluation._texts import documents_of, halves
+from steerlens.evaluation._texts import text_halves
 from steerlens.interventions import Intervention
 from steerlens.maps import SteeringMap, SteeringMethod, method_family, method_name, summarise
 from steerlens.models import LensModel
@@ -175,12 +175,7 @@ def card_and_map(
     started = time.monotonic()
     check_splits(fit, None, test, 1)
     given = neutral if neutral is not None else neutral_texts()[:N_TEXTS]
-    choosing, texts = halves(given)
-    if len(set(documents_of(choosing))) < 5 or len(set(documents_of(texts))) < 5:
-        raise OptionError(
-            "A card needs at least 10 neutral texts, 5 for each half, of as many documents, but got "
-            f"{len(given)} of {len(set(documents_of(given)))}."
-        )
+    choosing, texts = text_halves(given)
     found = extract(model, fit, [site])[site]
     fitted = method.fit(source=found.negative, target=found.positive)
     grid = _grid(plan, method, fitted)

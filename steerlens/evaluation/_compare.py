@@ -32,7 +32,7 @@ from steerlens.evaluation._tables import (
     record_frame,
 )
 from steerlens.evaluation._text_baselines import said_and_shown
-from steerlens.evaluation._texts import documents_of, halves
+from steerlens.evaluation._texts import documents_of, text_halves
 from steerlens.interventions import Intervention, LoraFinetune, OutputMethod, generate
 from steerlens.maps import LADDER, SteeringMap, SteeringMethod, method_family, method_name
 from steerlens.models import LensModel
@@ -241,21 +241,6 @@ def run_comparison(
         displacements=displacement_records(chosen),
     )
     return comparison, maps
-
-
-def text_halves(texts: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """Neutral texts to choose on, and others to report on; no document is in both.
-
-    Raises:
-        OptionError: If there are fewer than five documents for each half.
-    """
-    n_documents = len(set(documents_of(texts)))
-    if isinstance(texts, str) or n_documents < 10:
-        raise OptionError(
-            f"Side effects need at least 10 neutral texts of 10 documents, 5 for each half, but got {len(texts)} texts "
-            f"of {n_documents}."
-        )
-    return halves(texts)
 
 
 def fit_maps(

@@ -94,6 +94,21 @@ def halves(texts: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     return texts._at(first), texts._at(second)
 
 
+def text_halves(texts: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Neutral texts to choose on, and others to report on; no document is in both.
+
+    Raises:
+        OptionError: If there are fewer than five documents for each half.
+    """
+    n_documents = len(set(documents_of(texts)))
+    if isinstance(texts, str) or n_documents < 10:
+        raise OptionError(
+            f"Side effects need at least 10 neutral texts of 10 documents, 5 for each half, but got {len(texts)} texts "
+            f"of {n_documents}."
+        )
+    return halves(texts)
+
+
 def read_texts(path: str | Path, *, min_words: int = 1, roles: Sequence[str] | None = None) -> TextSet:
     """Read texts from a file; what it is, is told from its name and its first rows.
 
